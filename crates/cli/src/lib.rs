@@ -1,0 +1,1 @@
+//! The zoo command and one short demo binary a paper.

@@ -1,0 +1,1 @@
+//! Finding, fetching, checking and opening weights.

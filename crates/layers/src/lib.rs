@@ -1,0 +1,1 @@
+//! Building blocks and backbones that the zoo's models are written in.

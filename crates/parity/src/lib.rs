@@ -1,0 +1,1 @@
+//! Golden files: reader, seeded weights, named tolerances, and the cases that 'zoo parity' runs.

@@ -1,0 +1,1 @@
+//! Test helpers: loopback hub, malformed files, tensor comparison.
