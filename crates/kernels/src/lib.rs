@@ -1,1 +1,29 @@
 //! Tensor operations that candle lacks or does slowly.
+//!
+//! Plain Rust on slices at heart, candle custom operations around it. Every operation takes any
+//! device and float type: where no kernel of ours fits (CUDA, f16, bf16), it is expressed in
+//! candle's own operations, which are also what the kernels are tested against.
+//!
+//! | operation | backward | in place |
+//! |---|---|---|
+//! | [`depthwise_conv2d`] | input and weight | |
+//! | [`Region::bordered`] | input | |
+//! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
+//! | [`bias_act`] | through candle's operations | on the CPU, outside a graph |
+//! | [`nms`] | (boxes, no tensors) | |
+#![allow(
+    unsafe_code,
+    reason = "calls to functions compiled for instruction sets that were found at run time"
+)]
+
+mod depthwise;
+mod epilogue;
+mod nms;
+mod region;
+mod window;
+
+pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
+pub use epilogue::{Activation, bias_act};
+pub use nms::nms;
+pub use region::{Pads, Region};
+pub use window::write_window;

@@ -1,0 +1,555 @@
+//! Depthwise convolution: one k×k filter a channel.
+//!
+//! candle runs a grouped convolution as one convolution a group and concatenates the results, which
+//! for 960 channels is 960 convolutions. Here each plane is one pass: its region is copied once,
+//! with its border and split by column phase so that strided reads become contiguous, and every
+//! output row is then a sum of k² contiguous rows.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::epilogue::{Activation, Float, clamp};
+use crate::region::{Pads, Region};
+
+/// Convolves each channel of `region` with its own filter:
+/// `ys[b, c, y, x] = act(bias[c] + Σ weight[c, 0, i, j] · xs[b, c, y·stride + i − top, x·stride + j − left])`,
+/// where `xs` reads the region's plane and is zero outside it.
+///
+/// `weight`: `[C, 1, k, k]`; `bias`: `[C]`. Result: `[B, C, h', w']` with
+/// `h' = (height + top + bottom − k) / stride + 1`.
+///
+/// Has a gradient for the plane and the weight (and, through candle, for bias and activation).
+///
+/// # Errors
+/// If shapes, types or devices do not match, the stride is 0, or the filter is larger than the
+/// padded region.
+pub fn depthwise_conv2d(
+    region: &Region,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    pads: Pads,
+    act: Activation,
+) -> Result<Tensor> {
+    let op = DepthwiseConv2d { geometry: Geometry::new(region, weight, stride, pads)?, act };
+    if let Some(bias) = bias
+        && bias.dims() != [op.geometry.channels]
+    {
+        bail!("depthwise: expected a bias of [{}], got {:?}", op.geometry.channels, bias.dims())
+    }
+    let plane = &region.plane;
+    let on_cpu = matches!(plane.device(), Device::Cpu);
+    let has_kernel = matches!(plane.dtype(), DType::F32 | DType::F64) && plane.dtype() == weight.dtype();
+    if !on_cpu || !has_kernel {
+        return depthwise_conv2d_candle(region, weight, bias, stride, pads, act);
+    }
+    let (plane, weight) = (plane.contiguous()?, weight.contiguous()?);
+    let tracked = plane.track_op() || weight.track_op() || bias.is_some_and(Tensor::track_op);
+    if tracked {
+        let ys = plane.apply_op2(&weight, DepthwiseConv2d { act: Activation::None, ..op })?;
+        let ys = match bias {
+            Some(bias) => ys.broadcast_add(&bias.reshape((1, op.geometry.channels, 1, 1))?)?,
+            None => ys,
+        };
+        return act.apply(&ys);
+    }
+    match bias {
+        Some(bias) => plane.apply_op3_no_bwd(&weight, &bias.contiguous()?, &op),
+        None => plane.apply_op2_no_bwd(&weight, &op),
+    }
+}
+
+/// [`depthwise_conv2d`] in candle's own operations: k² shifted products, summed. It serves the
+/// devices and types that have no kernel, and is what the kernel is tested against.
+///
+/// # Errors
+/// As [`depthwise_conv2d`].
+pub fn depthwise_conv2d_candle(
+    region: &Region,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    pads: Pads,
+    act: Activation,
+) -> Result<Tensor> {
+    let g = Geometry::new(region, weight, stride, pads)?;
+    let xs = region.bordered(pads)?;
+    // Room for the last tap's step, so that every tap can be cut into whole strides.
+    let (rows, columns) = (g.out_h * stride + g.kernel - 1, g.out_w * stride + g.kernel - 1);
+    let xs = xs.pad_with_zeros(2, 0, rows.saturating_sub(xs.dim(2)?))?.pad_with_zeros(
+        3,
+        0,
+        columns.saturating_sub(xs.dim(3)?),
+    )?;
+    let every = |xs: &Tensor, dim: usize, from: usize, n: usize| -> Result<Tensor> {
+        let taken = xs.narrow(dim, from, n * stride)?;
+        if stride == 1 {
+            return Ok(taken);
+        }
+        let mut dims = taken.dims().to_vec();
+        dims.splice(dim..=dim, [n, stride]);
+        taken.contiguous()?.reshape(dims)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)
+    };
+    let mut ys: Option<Tensor> = None;
+    for i in 0..g.kernel {
+        let row = every(&xs, 2, i, g.out_h)?;
+        for j in 0..g.kernel {
+            let tap = weight.narrow(2, i, 1)?.narrow(3, j, 1)?.reshape((1, g.channels, 1, 1))?;
+            let product = every(&row, 3, j, g.out_w)?.broadcast_mul(&tap)?;
+            ys = Some(match ys {
+                Some(ys) => (ys + product)?,
+                None => product,
+            });
+        }
+    }
+    let Some(mut ys) = ys else { bail!("depthwise: the filter {:?} is empty", weight.dims()) };
+    if let Some(bias) = bias {
+        ys = ys.broadcast_add(&bias.reshape((1, g.channels, 1, 1))?)?;
+    }
+    act.apply(&ys)
+}
+
+/// Sizes of one depthwise convolution.
+#[derive(Debug, Clone, Copy)]
+struct Geometry {
+    batch: usize,
+    channels: usize,
+    plane_h: usize,
+    plane_w: usize,
+    top: usize,
+    left: usize,
+    height: usize,
+    width: usize,
+    kernel: usize,
+    stride: usize,
+    pads: Pads,
+    out_h: usize,
+    out_w: usize,
+}
+
+impl Geometry {
+    fn new(region: &Region, weight: &Tensor, stride: usize, pads: Pads) -> Result<Self> {
+        let (batch, channels, plane_h, plane_w) = region.plane.dims4()?;
+        let (c, one, kernel, kw) = weight.dims4()?;
+        if c != channels || one != 1 || kernel != kw || kernel == 0 {
+            bail!("depthwise: expected a weight of [{channels}, 1, k, k], got {:?}", weight.dims())
+        }
+        if stride == 0 {
+            bail!("depthwise: stride must be at least 1")
+        }
+        let out = |n: usize, before: usize, after: usize| {
+            (n + before + after).checked_sub(kernel).map(|room| room / stride + 1)
+        };
+        let (Some(out_h), Some(out_w)) =
+            (out(region.height, pads.top, pads.bottom), out(region.width, pads.left, pads.right))
+        else {
+            bail!(
+                "depthwise: a {kernel}×{kernel} filter does not fit a padded input of {}×{}",
+                region.height + pads.top + pads.bottom,
+                region.width + pads.left + pads.right
+            )
+        };
+        Ok(Self {
+            batch,
+            channels,
+            plane_h,
+            plane_w,
+            top: region.top,
+            left: region.left,
+            height: region.height,
+            width: region.width,
+            kernel,
+            stride,
+            pads,
+            out_h,
+            out_w,
+        })
+    }
+
+    /// Rows of the padded region, and columns of one of its `stride` phases.
+    fn padded(&self) -> (usize, usize) {
+        let columns = self.width + self.pads.left + self.pads.right;
+        (self.height + self.pads.top + self.pads.bottom, columns.div_ceil(self.stride))
+    }
+
+    /// The row of the plane under a row of the padded region.
+    fn plane_row(&self, row: usize) -> Option<usize> {
+        (self.top + row).checked_sub(self.pads.top).filter(|&y| y < self.plane_h)
+    }
+
+    /// The columns of the padded region that lie inside the plane, and the plane's column under the first.
+    fn inside(&self) -> (std::ops::Range<usize>, usize) {
+        let first = self.pads.left.saturating_sub(self.left);
+        let from = self.left.saturating_sub(self.pads.left);
+        let end = (self.left + self.width + self.pads.right).min(self.plane_w);
+        (first..first + end.saturating_sub(from), from)
+    }
+
+    /// Planes that are worth a task of their own.
+    fn planes_per_task(&self) -> usize {
+        (1usize << 14).div_ceil((self.out_h * self.out_w).max(1))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct DepthwiseConv2d {
+    geometry: Geometry,
+    act: Activation,
+}
+
+impl DepthwiseConv2d {
+    fn forward<T: Float>(&self, xs: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+        let g = &self.geometry;
+        let taps = g.kernel * g.kernel;
+        let (rows, columns) = g.padded();
+        let mut ys = vec![T::ZERO; g.batch * g.channels * g.out_h * g.out_w];
+        ys.par_chunks_mut(g.out_h * g.out_w).enumerate().with_min_len(g.planes_per_task()).for_each_init(
+            || vec![T::ZERO; rows * g.stride * columns],
+            |scratch, (i, ys)| {
+                let c = i % g.channels;
+                let xs = &xs[i * g.plane_h * g.plane_w..][..g.plane_h * g.plane_w];
+                let bias = bias.map_or(T::ZERO, |b| b[c]);
+                run_plane(g, self.act, xs, &weight[c * taps..][..taps], bias, scratch, ys);
+            },
+        );
+        ys
+    }
+}
+
+/// One plane through the widest instruction set at hand. All of them add in the same order, without
+/// fused multiply–add, so their results are equal to the bit.
+fn run_plane<T: Float>(
+    g: &Geometry,
+    act: Activation,
+    xs: &[T],
+    weight: &[T],
+    bias: T,
+    scratch: &mut [T],
+    ys: &mut [T],
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor was just seen to have AVX-512F.
+            return unsafe { plane_avx512(g, act, xs, weight, bias, scratch, ys) };
+        }
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor was just seen to have AVX2.
+            return unsafe { plane_avx2(g, act, xs, weight, bias, scratch, ys) };
+        }
+    }
+    plane(g, act, xs, weight, bias, scratch, ys);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn plane_avx512<T: Float>(
+    g: &Geometry,
+    act: Activation,
+    xs: &[T],
+    weight: &[T],
+    bias: T,
+    scratch: &mut [T],
+    ys: &mut [T],
+) {
+    plane(g, act, xs, weight, bias, scratch, ys);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn plane_avx2<T: Float>(
+    g: &Geometry,
+    act: Activation,
+    xs: &[T],
+    weight: &[T],
+    bias: T,
+    scratch: &mut [T],
+    ys: &mut [T],
+) {
+    plane(g, act, xs, weight, bias, scratch, ys);
+}
+
+#[inline(always)]
+fn plane<T: Float>(
+    g: &Geometry,
+    act: Activation,
+    xs: &[T],
+    weight: &[T],
+    bias: T,
+    scratch: &mut [T],
+    ys: &mut [T],
+) {
+    let (_, columns) = g.padded();
+    split_phases(g, xs, scratch);
+    let bounds = act.bounds::<T>();
+    // Tap (i, j) of output row y reads `out_w` values from here on.
+    let row = |y: usize, i: usize, j: usize| {
+        &scratch[((y * g.stride + i) * g.stride + j % g.stride) * columns + j / g.stride..][..g.out_w]
+    };
+    for (y, ys) in ys.chunks_exact_mut(g.out_w).enumerate() {
+        if let Ok(weight) = <&[T; 9]>::try_from(weight) {
+            let rows = std::array::from_fn(|tap| row(y, tap / 3, tap % 3));
+            row_3x3(ys, rows, weight, bias, bounds);
+        } else {
+            ys.fill(bias);
+            for (tap, &w) in weight.iter().enumerate() {
+                for (y, &x) in ys.iter_mut().zip(row(y, tap / g.kernel, tap % g.kernel)) {
+                    *y += w * x;
+                }
+            }
+            for y in ys {
+                *y = clamp(*y, bounds.0, bounds.1);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn row_3x3<T: Float>(ys: &mut [T], rows: [&[T]; 9], weight: &[T; 9], bias: T, (lo, hi): (T, T)) {
+    let rows = rows.map(|row| &row[..ys.len()]);
+    for (x, y) in ys.iter_mut().enumerate() {
+        let mut sum = bias;
+        for tap in 0..9 {
+            sum += weight[tap] * rows[tap][x];
+        }
+        *y = clamp(sum, lo, hi);
+    }
+}
+
+/// Copies the padded region row by row, column `x` to phase `x % stride`, place `x / stride`.
+#[inline(always)]
+fn split_phases<T: Float>(g: &Geometry, xs: &[T], scratch: &mut [T]) {
+    let (_, columns) = g.padded();
+    let (inside, from) = g.inside();
+    for (row, scratch) in scratch.chunks_exact_mut(g.stride * columns).enumerate() {
+        scratch.fill(T::ZERO);
+        let Some(y) = g.plane_row(row) else { continue };
+        let xs = &xs[y * g.plane_w + from..][..inside.len()];
+        if g.stride == 1 {
+            scratch[inside.clone()].copy_from_slice(xs);
+            continue;
+        }
+        for phase in 0..g.stride {
+            // The first column of this phase at or after the inside's start.
+            let skip = (phase + g.stride - inside.start % g.stride) % g.stride;
+            let to = phase * columns + (inside.start + skip) / g.stride;
+            for (to, &x) in scratch[to..].iter_mut().zip(xs.iter().skip(skip).step_by(g.stride)) {
+                *to = x;
+            }
+        }
+    }
+}
+
+/// The contiguous values of an operand.
+fn contiguous<'a, T>(xs: &'a [T], layout: &Layout) -> Result<&'a [T]> {
+    match layout.contiguous_offsets() {
+        Some((from, to)) => Ok(&xs[from..to]),
+        None => bail!("depthwise: operand is not contiguous"),
+    }
+}
+
+impl DepthwiseConv2d {
+    fn out_shape(&self) -> Shape {
+        let g = &self.geometry;
+        (g.batch, g.channels, g.out_h, g.out_w).into()
+    }
+}
+
+impl CustomOp2 for DepthwiseConv2d {
+    fn name(&self) -> &'static str {
+        "depthwise-conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ys = match (s1, s2) {
+            (CpuStorage::F32(xs), CpuStorage::F32(w)) => {
+                CpuStorage::F32(self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, None))
+            }
+            (CpuStorage::F64(xs), CpuStorage::F64(w)) => {
+                CpuStorage::F64(self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, None))
+            }
+            _ => bail!("depthwise: no kernel for {:?} and {:?}", s1.dtype(), s2.dtype()),
+        };
+        Ok((ys, self.out_shape()))
+    }
+
+    fn bwd(
+        &self,
+        plane: &Tensor,
+        weight: &Tensor,
+        _res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let to_plane = grad.apply_op2_no_bwd(weight, &PlaneGrad(self.geometry))?;
+        let to_weight = plane.apply_op2_no_bwd(&grad, &WeightGrad(self.geometry))?;
+        Ok((Some(to_plane), Some(to_weight)))
+    }
+}
+
+impl CustomOp3 for DepthwiseConv2d {
+    fn name(&self) -> &'static str {
+        "depthwise-conv2d-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ys =
+            match (s1, s2, s3) {
+                (CpuStorage::F32(xs), CpuStorage::F32(w), CpuStorage::F32(b)) => CpuStorage::F32(
+                    self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, Some(contiguous(b, l3)?)),
+                ),
+                (CpuStorage::F64(xs), CpuStorage::F64(w), CpuStorage::F64(b)) => CpuStorage::F64(
+                    self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, Some(contiguous(b, l3)?)),
+                ),
+                _ => {
+                    bail!("depthwise: no kernel for {:?}, {:?} and {:?}", s1.dtype(), s2.dtype(), s3.dtype())
+                }
+            };
+        Ok((ys, self.out_shape()))
+    }
+}
+
+impl Geometry {
+    /// Calls `f(out_row, plane_row, tap_row)` for each pair of rows that meet.
+    fn row_pairs(&self, mut f: impl FnMut(usize, usize, usize)) {
+        for y in 0..self.out_h {
+            for i in 0..self.kernel {
+                if let Some(row) = self.plane_row(y * self.stride + i) {
+                    f(y, row, i);
+                }
+            }
+        }
+    }
+
+    /// For tap column `j`: the output columns whose input lies inside the plane, and the plane's
+    /// column under the first of them.
+    fn tap_columns(&self, j: usize) -> (std::ops::Range<usize>, usize) {
+        let (inside, from) = self.inside();
+        let first = inside.start.saturating_sub(j).div_ceil(self.stride);
+        let end = inside.end.saturating_sub(j).div_ceil(self.stride).min(self.out_w);
+        let column = (first * self.stride + j).saturating_sub(inside.start) + from;
+        (first..end.max(first), column)
+    }
+}
+
+/// (grad of the result, weight) → grad of the plane.
+struct PlaneGrad(Geometry);
+
+impl PlaneGrad {
+    fn run<T: Float>(&self, grad: &[T], weight: &[T]) -> Vec<T> {
+        let g = &self.0;
+        let taps = g.kernel * g.kernel;
+        let mut to_plane = vec![T::ZERO; g.batch * g.channels * g.plane_h * g.plane_w];
+        to_plane.par_chunks_mut(g.plane_h * g.plane_w).enumerate().for_each(|(p, to)| {
+            let weight = &weight[p % g.channels * taps..][..taps];
+            let grad = &grad[p * g.out_h * g.out_w..][..g.out_h * g.out_w];
+            g.row_pairs(|y, row, i| {
+                for j in 0..g.kernel {
+                    let (columns, x0) = g.tap_columns(j);
+                    let to = to[row * g.plane_w..][..g.plane_w].iter_mut().skip(x0).step_by(g.stride);
+                    for (to, &d) in to.zip(&grad[y * g.out_w..][columns]) {
+                        *to += weight[i * g.kernel + j] * d;
+                    }
+                }
+            });
+        });
+        to_plane
+    }
+}
+
+impl CustomOp2 for PlaneGrad {
+    fn name(&self) -> &'static str {
+        "depthwise-conv2d-plane-grad"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let g = &self.0;
+        let to_plane = match (s1, s2) {
+            (CpuStorage::F32(d), CpuStorage::F32(w)) => {
+                CpuStorage::F32(self.run(contiguous(d, l1)?, contiguous(w, l2)?))
+            }
+            (CpuStorage::F64(d), CpuStorage::F64(w)) => {
+                CpuStorage::F64(self.run(contiguous(d, l1)?, contiguous(w, l2)?))
+            }
+            _ => bail!("depthwise: no backward for {:?} and {:?}", s1.dtype(), s2.dtype()),
+        };
+        Ok((to_plane, (g.batch, g.channels, g.plane_h, g.plane_w).into()))
+    }
+}
+
+/// (plane, grad of the result) → grad of the weight.
+struct WeightGrad(Geometry);
+
+impl WeightGrad {
+    fn run<T: Float>(&self, plane: &[T], grad: &[T]) -> Vec<T> {
+        let g = &self.0;
+        let taps = g.kernel * g.kernel;
+        let mut to_weight = vec![T::ZERO; g.channels * taps];
+        to_weight.par_chunks_mut(taps).enumerate().for_each(|(c, to)| {
+            for b in 0..g.batch {
+                let p = b * g.channels + c;
+                let plane = &plane[p * g.plane_h * g.plane_w..][..g.plane_h * g.plane_w];
+                let grad = &grad[p * g.out_h * g.out_w..][..g.out_h * g.out_w];
+                g.row_pairs(|y, row, i| {
+                    for j in 0..g.kernel {
+                        let (columns, x0) = g.tap_columns(j);
+                        let xs = plane[row * g.plane_w..][..g.plane_w].iter().skip(x0).step_by(g.stride);
+                        let mut sum = T::ZERO;
+                        for (&x, &d) in xs.zip(&grad[y * g.out_w..][columns]) {
+                            sum += x * d;
+                        }
+                        to[i * g.kernel + j] += sum;
+                    }
+                });
+            }
+        });
+        to_weight
+    }
+}
+
+impl CustomOp2 for WeightGrad {
+    fn name(&self) -> &'static str {
+        "depthwise-conv2d-weight-grad"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let g = &self.0;
+        let to_weight = match (s1, s2) {
+            (CpuStorage::F32(xs), CpuStorage::F32(d)) => {
+                CpuStorage::F32(self.run(contiguous(xs, l1)?, contiguous(d, l2)?))
+            }
+            (CpuStorage::F64(xs), CpuStorage::F64(d)) => {
+                CpuStorage::F64(self.run(contiguous(xs, l1)?, contiguous(d, l2)?))
+            }
+            _ => bail!("depthwise: no backward for {:?} and {:?}", s1.dtype(), s2.dtype()),
+        };
+        Ok((to_weight, (g.channels, 1, g.kernel, g.kernel).into()))
+    }
+}
