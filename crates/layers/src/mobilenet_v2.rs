@@ -1,0 +1,326 @@
+//! MobileNetV2: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
+//!
+//! Tensor names are torchvision's, so its `mobilenet_v2` checkpoint loads as it is.
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+use zoo_core::{Backbone, FeatureInfo, FrameSize, LayerCost, Tally};
+use zoo_kernels::Activation;
+
+use crate::{ConvNormAct, ConvSpec, Linear, SamePadding, Surroundings, ZeroBorder};
+
+/// (expansion t, channels c, repeats n, first stride s): Table 2 of the paper.
+const SETTING: [(usize, usize, usize, usize); 7] = [
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+];
+const STEM_CHANNELS: usize = 32;
+const LAST_CHANNELS: usize = 1280;
+
+/// The features that [`Backbone::features`] gives: the last of strides 4, 8, 16 and 32, all linear.
+const LEVELS: [usize; 4] = [3, 6, 13, 17];
+
+/// Options of a [`MobileNetV2`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MobileNetV2Config {
+    /// Multiplies every channel count, the last one included.
+    pub depth: f64,
+    /// Channel counts are rounded to multiples of this; 1 rounds down to whole channels.
+    pub divisor: usize,
+    /// Batch norm's epsilon: 1e-5 in torchvision, 1e-3 in TensorFlow.
+    pub bn_eps: f64,
+    /// Where the border of strided convolutions goes.
+    pub padding: SamePadding,
+}
+
+impl Default for MobileNetV2Config {
+    /// torchvision's `mobilenet_v2`.
+    fn default() -> Self {
+        Self { depth: 1.0, divisor: 8, bn_eps: 1e-5, padding: SamePadding::Torch }
+    }
+}
+
+impl MobileNetV2Config {
+    /// A channel count scaled by `depth`: rounded to the nearest multiple of `divisor`, up once more
+    /// where that lost over 10 %.
+    pub fn channels(&self, base: usize) -> usize {
+        let scaled = base as f64 * self.depth;
+        if self.divisor <= 1 {
+            return (scaled + 1e-6) as usize;
+        }
+        let divisor = self.divisor;
+        let nearest = ((scaled + divisor as f64 / 2.0) as usize / divisor * divisor).max(divisor);
+        if (nearest as f64) < 0.9 * scaled { nearest + divisor } else { nearest }
+    }
+}
+
+/// A map inside the net, as `forward` passes it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tap {
+    /// The output of `features.i`.
+    Feature(usize),
+    /// The expansion inside `features.i`, after its activation, before its depthwise convolution.
+    Expansion(usize),
+}
+
+/// An inverted residual: 1×1 expansion, 3×3 depthwise, linear 1×1 projection, and the input added
+/// where the shapes agree.
+#[derive(Debug, Clone)]
+struct InvertedResidual {
+    name: String,
+    expand: Option<ConvNormAct>,
+    depthwise: ConvNormAct,
+    project: ConvNormAct,
+    residual: bool,
+}
+
+impl InvertedResidual {
+    fn new(
+        cfg: &MobileNetV2Config,
+        name: String,
+        (inputs, outputs): (usize, usize),
+        stride: usize,
+        expansion: usize,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let hidden = inputs * expansion;
+        let vb = vb.pp("conv");
+        let expand = (expansion > 1)
+            .then(|| {
+                let spec = ConvSpec::pointwise(inputs, hidden, cfg.bn_eps, Activation::Relu6);
+                ConvNormAct::new(spec, vb.pp(0).pp(0), vb.pp(0).pp(1))
+            })
+            .transpose()?;
+        let at = usize::from(expand.is_some());
+        let depthwise = ConvSpec::depthwise3(hidden, stride, cfg.bn_eps, Activation::Relu6);
+        let project = ConvSpec::pointwise(hidden, outputs, cfg.bn_eps, Activation::None);
+        Ok(Self {
+            name,
+            expand,
+            depthwise: ConvNormAct::new(depthwise.padded(cfg.padding), vb.pp(at).pp(0), vb.pp(at).pp(1))?,
+            project: ConvNormAct::new(project, vb.pp(at + 1), vb.pp(at + 2))?,
+            residual: stride == 1 && inputs == outputs,
+        })
+    }
+
+    fn forward(
+        &self,
+        xs: &Tensor,
+        around: &mut dyn Surroundings,
+        expanded: &mut dyn FnMut(&Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
+        let ys = match &self.expand {
+            Some(expand) => {
+                let ys = expand.forward(xs)?;
+                expanded(&ys)?;
+                ys
+            }
+            None => xs.clone(),
+        };
+        let region = around.place(&self.name, &ys)?;
+        let ys = self.project.forward(&self.depthwise.forward_region(&region)?)?;
+        if self.residual { ys + xs } else { Ok(ys) }
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        self.expand.iter_mut().try_for_each(ConvNormAct::prepare)?;
+        self.depthwise.prepare()?;
+        self.project.prepare()
+    }
+
+    fn cost(&self, input: FrameSize, tally: &mut Tally) -> FrameSize {
+        if let Some(expand) = &self.expand {
+            expand.cost(input, tally);
+        }
+        let output = self.project.cost(self.depthwise.cost(input, tally), tally);
+        if self.residual {
+            tally.push(LayerCost {
+                name: format!("{}.add", self.name),
+                params: 0,
+                macs: 0,
+                bias_adds: 0,
+                residual_adds: (self.project.spec().out_channels * output.area()) as u64,
+            });
+        }
+        output
+    }
+}
+
+/// The net up to its last 1×1 convolution, `features.0` … `features.18`.
+#[derive(Debug, Clone)]
+pub struct MobileNetV2 {
+    stem: ConvNormAct,
+    blocks: Vec<InvertedResidual>,
+    last: ConvNormAct,
+    channels: Vec<usize>,
+    levels: Vec<FeatureInfo>,
+}
+
+impl MobileNetV2 {
+    /// `vb` holds `features.*`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn new(cfg: &MobileNetV2Config, vb: VarBuilder) -> Result<Self> {
+        let vb = vb.pp("features");
+        let mut inputs = cfg.channels(STEM_CHANNELS);
+        let stem = ConvSpec::dense3(3, inputs, 2, cfg.bn_eps, Activation::Relu6).padded(cfg.padding);
+        let stem = ConvNormAct::new(stem, vb.pp(0).pp(0), vb.pp(0).pp(1))?;
+        let mut channels = vec![inputs];
+        let mut blocks = Vec::new();
+        let mut levels = Vec::new();
+        let mut reduction = 2;
+        for (expansion, base, repeats, first_stride) in SETTING {
+            for repeat in 0..repeats {
+                let i = channels.len();
+                let stride = if repeat == 0 { first_stride } else { 1 };
+                let outputs = cfg.channels(base);
+                let name = format!("features.{i}");
+                blocks.push(InvertedResidual::new(
+                    cfg,
+                    name.clone(),
+                    (inputs, outputs),
+                    stride,
+                    expansion,
+                    vb.pp(i),
+                )?);
+                inputs = outputs;
+                reduction *= stride;
+                channels.push(outputs);
+                if LEVELS.contains(&i) {
+                    levels.push(FeatureInfo { channels: outputs, reduction, name });
+                }
+            }
+        }
+        let outputs = cfg.channels(LAST_CHANNELS);
+        let vb = vb.pp(channels.len());
+        let last = ConvSpec::pointwise(inputs, outputs, cfg.bn_eps, Activation::Relu6);
+        let last = ConvNormAct::new(last, vb.pp(0), vb.pp(1))?;
+        channels.push(outputs);
+        Ok(Self { stem, blocks, last, channels, levels })
+    }
+
+    /// Channels of the output of `features.i`, by i.
+    pub fn channels(&self) -> &[usize] {
+        &self.channels
+    }
+
+    /// Channels of the expansion inside `features.i`, if it has one.
+    pub fn expansion_channels(&self, i: usize) -> Option<usize> {
+        let block = self.blocks.get(i.checked_sub(1)?)?;
+        block.expand.as_ref().map(|expand| expand.spec().out_channels)
+    }
+
+    /// Folds batch norm for inference.
+    ///
+    /// # Errors
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.stem.prepare()?;
+        self.blocks.iter_mut().try_for_each(InvertedResidual::prepare)?;
+        self.last.prepare()
+    }
+
+    /// `xs`: `[B, 3, H, W]`, normalised; every spatial convolution's border comes from `around`,
+    /// under the name `features.i`. Shows the maps on the way to `tap` and returns the last one,
+    /// `[B, 1280, H/32, W/32]` (rounded up at each of the five strides).
+    ///
+    /// # Errors
+    /// If a shape does not fit.
+    pub fn forward(
+        &self,
+        xs: &Tensor,
+        around: &mut dyn Surroundings,
+        tap: &mut dyn FnMut(Tap, &Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
+        let mut xs = self.stem.forward_region(&around.place("features.0", xs)?)?;
+        tap(Tap::Feature(0), &xs)?;
+        for (i, block) in (1..).zip(&self.blocks) {
+            xs = block.forward(&xs, around, &mut |expansion| tap(Tap::Expansion(i), expansion))?;
+            tap(Tap::Feature(i), &xs)?;
+        }
+        let xs = self.last.forward(&xs)?;
+        tap(Tap::Feature(self.blocks.len() + 1), &xs)?;
+        Ok(xs)
+    }
+
+    /// Counts every layer for an input of `input`; returns the size of each feature's output, by i.
+    pub fn cost(&self, input: FrameSize, tally: &mut Tally) -> Vec<FrameSize> {
+        let mut sizes = vec![self.stem.cost(input, tally)];
+        let mut size = sizes[0];
+        for block in &self.blocks {
+            size = block.cost(size, tally);
+            sizes.push(size);
+        }
+        sizes.push(self.last.cost(size, tally));
+        sizes
+    }
+}
+
+impl Backbone for MobileNetV2 {
+    fn features(&self, xs: &Tensor) -> Result<Vec<Tensor>> {
+        let mut maps = Vec::with_capacity(LEVELS.len());
+        self.forward(xs, &mut ZeroBorder, &mut |tap, ys| {
+            if let Tap::Feature(i) = tap
+                && LEVELS.contains(&i)
+            {
+                maps.push(ys.clone());
+            }
+            Ok(())
+        })?;
+        Ok(maps)
+    }
+
+    fn info(&self) -> &[FeatureInfo] {
+        &self.levels
+    }
+}
+
+/// MobileNetV2 with its ImageNet head: global mean, then `classifier.1`.
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    backbone: MobileNetV2,
+    head: Linear,
+}
+
+impl Classifier {
+    /// `vb` holds `features.*` and `classifier.1`, as torchvision's checkpoint does.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn new(cfg: &MobileNetV2Config, classes: usize, vb: VarBuilder) -> Result<Self> {
+        let backbone = MobileNetV2::new(cfg, vb.clone())?;
+        let head = Linear::new(cfg.channels(LAST_CHANNELS), classes, vb.pp("classifier").pp(1))?;
+        Ok(Self { backbone, head })
+    }
+
+    /// Folds batch norm for inference.
+    ///
+    /// # Errors
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.backbone.prepare()
+    }
+
+    /// `xs`: `[B, 3, H, W]`, normalised. Result: class scores before softmax, `[B, classes]`.
+    ///
+    /// # Errors
+    /// If a shape does not fit.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let xs = self.backbone.forward(xs, &mut ZeroBorder, &mut |_, _| Ok(()))?;
+        self.head.forward(&xs.mean((2, 3))?)
+    }
+
+    /// Counts every layer for an input of `input`.
+    pub fn cost(&self, input: FrameSize, tally: &mut Tally) {
+        self.backbone.cost(input, tally);
+        self.head.cost(tally);
+    }
+}
