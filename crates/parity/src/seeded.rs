@@ -1,0 +1,73 @@
+//! Seeded weights: a tensor's values follow from its name and shape alone, so that a golden file needs
+//! to hold only the names. Every step is in `f32`, in the reference's order, and so bit-equal to it.
+//!
+//! Value `i` (row-major) comes from `u` in [0, 1): the top 24 bits of splitmix64's output for state
+//! FNV-1a64(name) + (i + 1)·0x9E3779B97F4A7C15. Then by role, the first that fits:
+//!
+//! | name or shape | value |
+//! |---|---|
+//! | `…num_batches_tracked` | 0 |
+//! | `…running_var` | 0.5 + u |
+//! | `…running_mean`, `…bias` | (u − 0.5)·0.2 |
+//! | fewer than 2 dims (norm scales) | 0.75 + 0.5·u |
+//! | otherwise | (2u − 1)·√(6 / fan-in), fan-in = product of all dims but the first |
+//!
+//! An input is 2u − 1.
+
+use crate::{Error, Result};
+
+const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Most values of a tensor: far above any real weight, far below what exhausts memory.
+const LIMIT: usize = 1 << 28;
+
+/// The values of a weight.
+///
+/// # Errors
+/// If the shape has more values than any real weight.
+pub fn value(name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    let u = uniform(name, shape)?;
+    let map: Box<dyn Fn(f32) -> f32> = if name.ends_with("num_batches_tracked") {
+        Box::new(|_| 0.0)
+    } else if name.ends_with("running_var") {
+        Box::new(|u| 0.5 + u)
+    } else if name.ends_with("running_mean") || name.ends_with("bias") {
+        Box::new(|u| (u - 0.5) * 0.2)
+    } else if let [_, rest @ ..] = shape
+        && !rest.is_empty()
+    {
+        let fan_in: usize = rest.iter().product();
+        let bound = (6.0 / fan_in as f64).sqrt() as f32;
+        Box::new(move |u| (2.0 * u - 1.0) * bound)
+    } else {
+        Box::new(|u| 0.75 + 0.5 * u)
+    };
+    Ok(u.map(map).collect())
+}
+
+/// The values of an input.
+///
+/// # Errors
+/// If the shape has more values than any real input.
+pub fn input(name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    Ok(uniform(name, shape)?.map(|u| 2.0 * u - 1.0).collect())
+}
+
+fn uniform(name: &str, shape: &[usize]) -> Result<impl Iterator<Item = f32> + use<>> {
+    let n = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim)).filter(|&n| n <= LIMIT);
+    let n =
+        n.ok_or_else(|| Error::TooLarge { name: name.to_owned(), shape: shape.to_vec(), limit: LIMIT })?;
+    let start = fnv1a(name);
+    Ok((1..=n as u64).map(move |i| {
+        let z = start.wrapping_add(i.wrapping_mul(GOLDEN_RATIO));
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let z = z ^ (z >> 31);
+        // 24 bits: both the conversion and the division are exact.
+        (z >> 40) as f32 / (1u32 << 24) as f32
+    }))
+}
+
+fn fnv1a(name: &str) -> u64 {
+    name.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3))
+}

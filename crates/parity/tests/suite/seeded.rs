@@ -1,0 +1,36 @@
+//! Seeded values against numpy's, bit for bit (scripts/goldens/seeded_values.py).
+
+use serde::Deserialize;
+use zoo_parity::seeded;
+
+#[derive(Deserialize)]
+struct Entry {
+    role: String,
+    name: String,
+    shape: Vec<usize>,
+    first: Vec<u32>,
+    last: Vec<u32>,
+}
+
+#[test]
+fn values_are_numpys_bit_for_bit() {
+    let entries: Vec<Entry> = serde_json::from_str(include_str!("../data/seeded.json")).unwrap();
+    assert_eq!(entries.len(), 15);
+    for e in entries {
+        let draw = if e.role == "input" { seeded::input } else { seeded::value };
+        let bits: Vec<u32> = draw(&e.name, &e.shape).unwrap().into_iter().map(f32::to_bits).collect();
+        assert_eq!(bits.len(), e.shape.iter().product::<usize>(), "{}", e.name);
+        assert!(bits.starts_with(&e.first), "{}: {:x?}, not {:x?}", e.name, &bits[..e.first.len()], e.first);
+        assert!(bits.ends_with(&e.last), "{}: does not end with {:x?}", e.name, e.last);
+    }
+}
+
+#[test]
+fn shapes_that_no_tensor_has_are_refused() {
+    for shape in [&[1 << 20, 1 << 20][..], &[usize::MAX, 2], &[usize::MAX, usize::MAX, usize::MAX]] {
+        let error = seeded::value("w", shape).unwrap_err().to_string();
+        let expected =
+            format!("tensor 'w' of shape {shape:?} is too large to be seeded (at most 268435456 values)");
+        assert_eq!(error, expected);
+    }
+}
