@@ -255,7 +255,8 @@ def half_kernels(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Kernels in f16; vectors stay f32, for a variance of 0.999 in f16 would scale its layer by 5e-4."""
     halved = {}
     for name, values in tensors.items():
-        halved[name] = values.astype(np.float16) if values.ndim > 1 else values
+        with np.errstate(over="ignore"):
+            halved[name] = values.astype(np.float16) if values.ndim > 1 else values
         if not np.isfinite(halved[name]).all():
             raise ConversionError(f"{name}: does not fit into f16, largest value {np.abs(values).max()}")
     return halved
