@@ -1,6 +1,10 @@
 //! Class names of the data sets that the zoo's weights were trained on.
 
+mod imagenet;
+
 use std::borrow::Cow;
+
+pub use imagenet::IMAGENET_1K;
 
 /// Class names by index; `None` where the data set leaves a number unused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
