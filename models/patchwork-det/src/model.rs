@@ -1,0 +1,322 @@
+//! Images in, answers out: the nets with everything before and after them.
+
+use std::borrow::Cow;
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use zoo_core::{Detections, FrameSize, Image, SegMap, Streaming};
+use zoo_layers::{Surroundings, ZeroBorder};
+
+use crate::anchors::anchors;
+use crate::config::{DetectorConfig, Mode, SegmenterConfig};
+use crate::detector::{DetectorNet, RawDetections};
+use crate::error::Context;
+use crate::postprocess::{Candidates, to_detections};
+use crate::segmenter::{RawMask, SegmenterNet};
+use crate::stream::{Pass, Preparation, Step, Stream, WindowedNet};
+use crate::{Error, Grid, Result};
+
+/// Logits of the mask's class at the threshold sigmoid = 0.5.
+const MASK_THRESHOLD: f32 = 0.0;
+
+/// The Patchwork detector: net, preparation and decoding.
+///
+/// Single images through [`zoo_core::Detector`], video through [`Streaming`] with the
+/// [`Mode`] that [`PatchworkDet::with_mode`] sets or [`PatchworkDet::start_with`] is given.
+#[derive(Debug, Clone)]
+pub struct PatchworkDet {
+    net: DetectorNet,
+    config: DetectorConfig,
+    device: Device,
+    mode: Mode,
+    frame: FrameSize,
+}
+
+impl PatchworkDet {
+    /// Builds the net from `vb`, on `vb`'s device.
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself, or a tensor is missing or has another shape.
+    pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        Ok(Self {
+            device: vb.device().clone(),
+            net: DetectorNet::new(config, vb).context("detector")?,
+            config: config.clone(),
+            mode: Mode::SingleFrame,
+            frame: config.frame,
+        })
+    }
+
+    /// How streams spend their computation, for [`Streaming::start`].
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The size that frames are resized to, instead of the configuration's. Windows need multiples
+    /// of 32·M.
+    pub fn with_frame(self, frame: FrameSize) -> Self {
+        Self { frame, ..self }
+    }
+
+    /// Folds batch norm for inference.
+    ///
+    /// # Errors
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.net.prepare().context("prepare")
+    }
+
+    /// The net itself.
+    pub fn net(&self) -> &DetectorNet {
+        &self.net
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &DetectorConfig {
+        &self.config
+    }
+
+    /// A stream in a given mode.
+    ///
+    /// # Errors
+    /// If the mode does not suit the model or the frame.
+    pub fn start_with(&self, source: FrameSize, mode: &Mode) -> Result<Stream<Detections>> {
+        let DetectorConfig { resize, normalization, .. } = self.config;
+        Stream::new(&self.net, mode, source, self.frame, resize, normalization)
+    }
+
+    /// The single-frame result of the stream's image memory, the latest pixels of every window
+    /// pasted together: what one cell at the input would see (supplement, Figure 11a), at the cost
+    /// of a whole frame. `None` before the first windowed step.
+    ///
+    /// # Errors
+    /// If the net cannot be run.
+    pub fn composite(&self, stream: &Stream<Detections>) -> Result<Option<Detections>> {
+        let Some(image) = stream.memories().and_then(|m| m.get("features.0")) else { return Ok(None) };
+        let raw = self.net.single_frame(image).context("composite image")?;
+        self.decode(Pass { raw, mirrored: None }, stream.frame_size(), stream.source_size()).map(Some)
+    }
+
+    fn decode(&self, pass: Pass<RawDetections>, frame: FrameSize, source: FrameSize) -> Result<Detections> {
+        let anchors = anchors(&pass.raw.levels, frame, &self.config.anchors);
+        let read =
+            |raw: &RawDetections| Candidates::decode(raw, 0, &anchors, &self.config.post).context("decoding");
+        let mut candidates = read(&pass.raw)?;
+        if let Some(mirrored) = &pass.mirrored {
+            candidates.extend_mirrored(read(mirrored)?);
+        }
+        let found = candidates.suppress(&self.config.post);
+        Ok(to_detections(&found, source, &self.config.labels.labels()))
+    }
+}
+
+impl zoo_core::Detector for PatchworkDet {
+    type Error = Error;
+
+    /// Single-frame detection of each image.
+    fn detect(&self, images: &[Image]) -> Result<Vec<Detections>> {
+        let DetectorConfig { resize, normalization, .. } = self.config;
+        images
+            .iter()
+            .map(|image| {
+                let preparation = Preparation::new(image.size(), self.frame, resize, normalization)?;
+                let xs = preparation.frame(image, &self.device)?;
+                let raw = self.net.single_frame(&xs).context("single frame")?;
+                self.decode(Pass { raw, mirrored: None }, self.frame, image.size())
+            })
+            .collect()
+    }
+}
+
+impl Streaming for PatchworkDet {
+    type State = Stream<Detections>;
+    type Output = Step<Detections>;
+    type Error = Error;
+
+    fn start(&self, size: FrameSize) -> Result<Self::State> {
+        self.start_with(size, &self.mode)
+    }
+
+    fn step(&self, frame: &Image, state: &mut Self::State) -> Result<Self::Output> {
+        let size = state.frame_size();
+        state.advance(
+            &self.net,
+            &self.device,
+            frame,
+            |pass, source| self.decode(pass, size, source),
+            |source| Detections::new(source, vec![]),
+        )
+    }
+}
+
+impl WindowedNet for DetectorNet {
+    type Raw = RawDetections;
+
+    fn run(
+        &self,
+        xs: &Tensor,
+        around: &mut dyn Surroundings,
+        with_q: bool,
+    ) -> candle_core::Result<RawDetections> {
+        self.forward(xs, around, with_q, &mut |_, _| Ok(()))
+    }
+
+    fn q_values(raw: &RawDetections) -> Option<&Tensor> {
+        raw.q.as_ref()
+    }
+
+    fn attention(&self) -> Option<(Grid, FrameSize)> {
+        self.attention_grid()
+    }
+}
+
+/// The Patchwork segmenter: one object against the background.
+#[derive(Debug, Clone)]
+pub struct PatchworkSeg {
+    net: SegmenterNet,
+    config: SegmenterConfig,
+    device: Device,
+    mode: Mode,
+}
+
+impl PatchworkSeg {
+    /// Builds the net from `vb`, on `vb`'s device.
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself, or a tensor is missing or has another shape.
+    pub fn new(config: &SegmenterConfig, vb: VarBuilder) -> Result<Self> {
+        config.validate()?;
+        Ok(Self {
+            device: vb.device().clone(),
+            net: SegmenterNet::new(config, vb).context("segmenter")?,
+            config: config.clone(),
+            mode: Mode::SingleFrame,
+        })
+    }
+
+    /// How streams spend their computation, for [`Streaming::start`].
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// The size that frames are resized to, instead of the configuration's: multiples of 32, of
+    /// 32·M for windows.
+    ///
+    /// # Errors
+    /// If the sides are not multiples of 32.
+    pub fn with_frame(mut self, frame: FrameSize) -> Result<Self> {
+        self.config.frame = frame;
+        self.config.validate()?;
+        Ok(self)
+    }
+
+    /// Folds batch norm for inference.
+    ///
+    /// # Errors
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.net.prepare().context("prepare")
+    }
+
+    /// The net itself.
+    pub fn net(&self) -> &SegmenterNet {
+        &self.net
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &SegmenterConfig {
+        &self.config
+    }
+
+    /// A stream in a given mode.
+    ///
+    /// # Errors
+    /// If the mode does not suit the model or the frame.
+    pub fn start_with(&self, source: FrameSize, mode: &Mode) -> Result<Stream<SegMap>> {
+        let SegmenterConfig { resize, normalization, frame, .. } = self.config;
+        Stream::new(&self.net, mode, source, frame, resize, normalization)
+    }
+
+    fn decode(&self, pass: Pass<RawMask>, source: FrameSize) -> Result<SegMap> {
+        mask(&pass, source).context("mask")
+    }
+}
+
+impl zoo_core::Segmenter for PatchworkSeg {
+    type Error = Error;
+
+    /// Single-frame segmentation of each image.
+    fn segment(&self, images: &[Image]) -> Result<Vec<SegMap>> {
+        let SegmenterConfig { resize, normalization, frame, .. } = self.config;
+        images
+            .iter()
+            .map(|image| {
+                let preparation = Preparation::new(image.size(), frame, resize, normalization)?;
+                let xs = preparation.frame(image, &self.device)?;
+                let raw = self.net.run(&xs, &mut ZeroBorder, false).context("single frame")?;
+                self.decode(Pass { raw, mirrored: None }, image.size())
+            })
+            .collect()
+    }
+}
+
+impl Streaming for PatchworkSeg {
+    type State = Stream<SegMap>;
+    type Output = Step<SegMap>;
+    type Error = Error;
+
+    fn start(&self, size: FrameSize) -> Result<Self::State> {
+        self.start_with(size, &self.mode)
+    }
+
+    fn step(&self, frame: &Image, state: &mut Self::State) -> Result<Self::Output> {
+        state.advance(
+            &self.net,
+            &self.device,
+            frame,
+            |pass, source| self.decode(pass, source),
+            |source| two_class_map(source, vec![0; source.area()]),
+        )
+    }
+}
+
+impl WindowedNet for SegmenterNet {
+    type Raw = RawMask;
+
+    fn run(&self, xs: &Tensor, around: &mut dyn Surroundings, with_q: bool) -> candle_core::Result<RawMask> {
+        self.forward(xs, around, with_q, &mut |_, _| Ok(()))
+    }
+
+    fn q_values(raw: &RawMask) -> Option<&Tensor> {
+        raw.q.as_ref()
+    }
+
+    fn attention(&self) -> Option<(Grid, FrameSize)> {
+        self.attention_grid()
+    }
+}
+
+fn two_class_map(size: FrameSize, classes: Vec<u8>) -> SegMap {
+    SegMap { size, classes, labels: vec![Cow::Borrowed("background"), Cow::Borrowed("object")] }
+}
+
+/// The object's mask at the source's size: logits (their mean over both views) resized bilinearly,
+/// half-pixel centres; never-seen cells are background.
+fn mask(pass: &Pass<RawMask>, source: FrameSize) -> candle_core::Result<SegMap> {
+    let FrameSize { height, width } = source;
+    let logits = match &pass.mirrored {
+        Some(mirrored) => ((&pass.raw.logits + mirrored.logits.flip(&[3])?)? / 2.0)?,
+        None => pass.raw.logits.clone(),
+    };
+    let object = logits.narrow(1, 0, 1)?.to_dtype(DType::F32)?.contiguous()?;
+    let scores = object.upsample_bilinear2d(height, width, false)?.flatten_all()?.to_vec1::<f32>()?;
+    let seen = pass.raw.seen.to_dtype(DType::F32)?.contiguous()?;
+    let seen = seen.upsample_nearest2d(height, width)?.flatten_all()?.to_vec1::<f32>()?;
+    let classes = scores
+        .iter()
+        .zip(&seen)
+        .map(|(&score, &seen)| u8::from(seen > 0.0 && score >= MASK_THRESHOLD))
+        .collect();
+    Ok(two_class_map(source, classes))
+}

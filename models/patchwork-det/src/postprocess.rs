@@ -1,0 +1,213 @@
+//! From raw predictions to boxes: decoding, scores, non-maximum suppression per class.
+
+use candle_core::{DType, Result, Tensor};
+use serde::{Deserialize, Serialize};
+use zoo_core::{BBox, Detection, Detections, FrameSize, Labels};
+use zoo_kernels::nms;
+
+use crate::anchors::Anchor;
+use crate::detector::RawDetections;
+
+/// How class scores come from logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scores {
+    /// Each class by itself.
+    #[default]
+    Sigmoid,
+    /// Over all classes, background included.
+    Softmax,
+}
+
+/// Thresholds of the post-processing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostProcess {
+    /// How scores come from logits.
+    pub scores: Scores,
+    /// Boxes must score more.
+    pub score_threshold: f32,
+    /// A box is dropped when its overlap with a better one of its class exceeds this share of their union.
+    pub iou_threshold: f32,
+    /// Boxes kept of each class.
+    pub max_per_class: usize,
+    /// Boxes kept in all.
+    pub max_total: usize,
+}
+
+impl Default for PostProcess {
+    fn default() -> Self {
+        Self {
+            scores: Scores::Sigmoid,
+            score_threshold: 0.01,
+            iou_threshold: 0.6,
+            max_per_class: 100,
+            max_total: 100,
+        }
+    }
+}
+
+/// One candidate: class index, score, box (x0, y0, x1, y1) in fractions of the frame, anchor index.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// Class index, never 0 (background).
+    pub class: usize,
+    /// Score in 0..=1.
+    pub score: f32,
+    /// In fractions of the frame, clipped to it.
+    pub bbox: [f32; 4],
+    /// The anchor that said so.
+    pub anchor: usize,
+}
+
+/// All candidates of one image before suppression: the union of several views of it, if need be.
+#[derive(Debug, Clone, Default)]
+pub struct Candidates(Vec<Candidate>);
+
+impl Candidates {
+    /// Decodes batch entry `index` of `raw` and keeps what scores enough, where `seen`.
+    ///
+    /// # Errors
+    /// If the tensors cannot be read.
+    pub fn decode(raw: &RawDetections, index: usize, anchors: &[Anchor], cfg: &PostProcess) -> Result<Self> {
+        let rows = |t: &Tensor| t.get(index)?.to_dtype(DType::F32)?.to_vec2::<f32>();
+        let seen = raw.seen.get(index)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        Ok(Self::from_rows(&rows(&raw.logits)?, &rows(&raw.boxes)?, &seen, anchors, cfg))
+    }
+
+    /// The same from plain rows: `logits[A][K]`, `codes[A][4]`, `seen[A]`.
+    pub fn from_rows(
+        logits: &[Vec<f32>],
+        codes: &[Vec<f32>],
+        seen: &[f32],
+        anchors: &[Anchor],
+        cfg: &PostProcess,
+    ) -> Self {
+        let mut out = Vec::new();
+        let rows = logits.iter().zip(codes).zip(seen.iter().zip(anchors));
+        for (anchor, ((logits, code), (&seen, prior))) in rows.enumerate() {
+            let mut bbox = None;
+            for (class, score) in class_scores(logits, cfg.scores).enumerate().skip(1) {
+                let score = score * seen;
+                if score > cfg.score_threshold {
+                    let bbox = *bbox.get_or_insert_with(|| {
+                        let code = <[f32; 4]>::try_from(code.as_slice()).unwrap_or_default();
+                        prior.decode(code).map(|v| v.clamp(0.0, 1.0))
+                    });
+                    out.push(Candidate { class, score, bbox, anchor });
+                }
+            }
+        }
+        Self(out)
+    }
+
+    /// Adds the candidates of the mirrored image, mirrored back.
+    pub fn extend_mirrored(&mut self, mirrored: Self) {
+        self.0.extend(mirrored.0.into_iter().map(|c| {
+            let [x0, y0, x1, y1] = c.bbox;
+            Candidate { bbox: [1.0 - x1, y0, 1.0 - x0, y1], ..c }
+        }));
+    }
+
+    /// Suppression per class, then the best of all: by falling score, then class, then anchor.
+    pub fn suppress(mut self, cfg: &PostProcess) -> Vec<Candidate> {
+        self.0.sort_by_key(|c| c.class);
+        let mut kept: Vec<Candidate> = Vec::new();
+        for class in self.0.chunk_by(|a, b| a.class == b.class) {
+            let boxes: Vec<[f32; 4]> = class.iter().map(|c| c.bbox).collect();
+            let scores: Vec<f32> = class.iter().map(|c| c.score).collect();
+            let best = nms(&boxes, &scores, cfg.iou_threshold, cfg.max_per_class);
+            kept.extend(best.into_iter().filter_map(|i| class.get(i)));
+        }
+        kept.sort_by(|a, b| {
+            b.score.total_cmp(&a.score).then(a.class.cmp(&b.class)).then(a.anchor.cmp(&b.anchor))
+        });
+        kept.truncate(cfg.max_total);
+        kept
+    }
+}
+
+/// The scores of one anchor's classes, background first.
+fn class_scores(logits: &[f32], scores: Scores) -> impl Iterator<Item = f32> {
+    let (shift, sum) = match scores {
+        Scores::Sigmoid => (0.0, 0.0),
+        Scores::Softmax => {
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            (largest, logits.iter().map(|l| (l - largest).exp()).sum())
+        }
+    };
+    logits.iter().map(move |&logit| match scores {
+        Scores::Sigmoid => 1.0 / (1.0 + (-logit).exp()),
+        Scores::Softmax => (logit - shift).exp() / sum,
+    })
+}
+
+/// Boxes in pixels of the source image, with names; classes that the labels do not name are left out.
+pub fn to_detections(found: &[Candidate], size: FrameSize, labels: &Labels) -> Detections {
+    let (width, height) = (size.width as f32, size.height as f32);
+    let items = found
+        .iter()
+        .filter_map(|c| {
+            let label = labels.get(c.class)?;
+            let [x0, y0, x1, y1] = c.bbox;
+            let bbox = BBox::new(x0 * width, y0 * height, x1 * width, y1 * height);
+            Some(Detection::new(c.class, label, c.score, bbox))
+        })
+        .collect();
+    Detections::new(size, items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANCHOR: Anchor = Anchor { cx: 0.5, cy: 0.5, w: 0.4, h: 0.4 };
+
+    fn candidates(logits: &[[f32; 3]], seen: &[f32], cfg: &PostProcess) -> Candidates {
+        let logits: Vec<Vec<f32>> = logits.iter().map(|l| l.to_vec()).collect();
+        let codes = vec![vec![0.0; 4]; logits.len()];
+        Candidates::from_rows(&logits, &codes, seen, &vec![ANCHOR; logits.len()], cfg)
+    }
+
+    #[test]
+    fn background_and_unseen_anchors_never_appear() {
+        let cfg = PostProcess::default();
+        let found = candidates(&[[9.0, -9.0, 2.0], [9.0, 5.0, 5.0]], &[1.0, 0.0], &cfg).suppress(&cfg);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].class, found[0].anchor), (2, 0));
+    }
+
+    #[test]
+    fn suppression_is_per_class_and_ties_go_to_class_then_anchor() {
+        let cfg = PostProcess::default();
+        let found = candidates(&[[0.0, 2.0, 2.0], [0.0, 2.0, 1.0]], &[1.0; 2], &cfg).suppress(&cfg);
+        let order: Vec<_> = found.iter().map(|c| (c.class, c.anchor)).collect();
+        assert_eq!(order, [(1, 0), (2, 0)]);
+        let few = PostProcess { max_total: 1, ..cfg };
+        assert_eq!(candidates(&[[0.0, 2.0, 2.0]], &[1.0], &few).suppress(&few).len(), 1);
+    }
+
+    #[test]
+    fn softmax_scores_sum_to_one() {
+        let sum: f32 = class_scores(&[1.0, 100.0, -3.0], Scores::Softmax).sum();
+        assert!((sum - 1.0).abs() < 1e-6);
+        let nan: Vec<f32> = class_scores(&[f32::NAN, 1.0], Scores::Sigmoid).collect();
+        assert!(nan[0].is_nan());
+    }
+
+    #[test]
+    fn mirrored_boxes_come_back() {
+        let cfg = PostProcess::default();
+        let mut left = Candidates(vec![]);
+        let shifted = Anchor { cx: 0.2, ..ANCHOR };
+        left.extend_mirrored(Candidates::from_rows(
+            &[vec![0.0, 3.0]],
+            &[vec![0.0; 4]],
+            &[1.0],
+            &[shifted],
+            &cfg,
+        ));
+        let bbox = left.suppress(&cfg)[0].bbox;
+        assert!((bbox[0] - 0.6).abs() < 1e-6 && (bbox[2] - 1.0).abs() < 1e-6, "{bbox:?}");
+    }
+}

@@ -1,0 +1,183 @@
+//! The segmenter of Section 4.2: a lateral pyramid on the windowed backbone. Segmentation is local,
+//! so it needs no restored map; the attention network restores its own.
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use zoo_core::{FrameSize, Tally};
+use zoo_kernels::Activation;
+use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Tap, ZeroBorder};
+
+use crate::attention::Attention;
+use crate::config::SegmenterConfig;
+use crate::detector::Probe;
+use crate::{Grid, Memories, Window};
+
+/// Features that the 3×3 laterals read, finest first: strides 4, 8, 16.
+const LATERALS: [usize; 3] = [3, 6, 13];
+/// The feature that the attention network restores.
+const RESTORED: usize = 17;
+
+/// Scores for the full frame at stride 4, before upsampling.
+#[derive(Debug, Clone)]
+pub struct RawMask {
+    /// Object scores before the sigmoid, `[B, out, H/4, W/4]`.
+    pub logits: Tensor,
+    /// 1 where the stream has predicted since it began, 0 where never, `[B, 1, H/4, W/4]`.
+    pub seen: Tensor,
+    /// Q-values of all windows, `[B, |A|]`, where they were asked for.
+    pub q: Option<Tensor>,
+}
+
+/// The network: a frame or a window of it in, scores for the full frame out.
+#[derive(Debug, Clone)]
+pub struct SegmenterNet {
+    backbone: MobileNetV2,
+    laterals: Vec<ConvNormAct>,
+    top: ConvNormAct,
+    logits: Pointwise,
+    attention: Option<Attention>,
+    attention_grid: Option<(Grid, FrameSize)>,
+}
+
+impl SegmenterNet {
+    /// `vb` holds `backbone.*`, `lateral.*`, `logits` and, if configured, `attention.*`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn new(cfg: &SegmenterConfig, vb: VarBuilder) -> Result<Self> {
+        let backbone = MobileNetV2::new(&cfg.backbone, vb.pp("backbone"))?;
+        let channels = |i: usize| match backbone.channels().get(i) {
+            Some(&c) => Ok(c),
+            None => bail!("backbone without features.{i}"),
+        };
+        let eps = cfg.backbone.bn_eps;
+        let lateral = |i: usize, spec: ConvSpec| {
+            let vb = vb.pp("lateral").pp(i);
+            ConvNormAct::new(spec.padded(cfg.backbone.padding), vb.pp(0), vb.pp(1))
+        };
+        let laterals = LATERALS
+            .iter()
+            .enumerate()
+            .map(|(i, &feature)| {
+                lateral(i, ConvSpec::dense3(channels(feature)?, cfg.width, 1, eps, Activation::None))
+            })
+            .collect::<Result<_>>()?;
+        let last = channels(backbone.channels().len() - 1)?;
+        let top = lateral(LATERALS.len(), ConvSpec::pointwise(last, cfg.width, eps, Activation::None))?;
+        let attention = match cfg.attention {
+            Some(grid) => {
+                let map = FrameSize::new(cfg.frame.height.div_ceil(32), cfg.frame.width.div_ceil(32));
+                let inputs = channels(RESTORED)?;
+                Some(Attention::new(&cfg.backbone, inputs, map, grid.actions(), vb.pp("attention"))?)
+            }
+            None => None,
+        };
+        let logits = Pointwise::new(cfg.width, cfg.outputs, vb.pp("logits"))?;
+        let attention_grid = cfg.attention.map(|grid| (grid, cfg.frame));
+        Ok(Self { backbone, laterals, top, logits, attention, attention_grid })
+    }
+
+    /// The grid and frame that the attention network was built for, if there is one.
+    pub fn attention_grid(&self) -> Option<(Grid, FrameSize)> {
+        self.attention_grid
+    }
+
+    /// Single-frame mode: the whole frame `xs` (`[B, 3, H, W]`, sides multiples of 32).
+    ///
+    /// # Errors
+    /// If a shape does not fit.
+    pub fn single_frame(&self, xs: &Tensor) -> Result<RawMask> {
+        self.forward(xs, &mut ZeroBorder, false, &mut |_, _| Ok(()))
+    }
+
+    /// A Patchwork step: `xs` is `window` of a frame of `frame`.
+    ///
+    /// # Errors
+    /// If a shape does not fit, or the window does not lie on multiples of 32.
+    pub fn step(
+        &self,
+        xs: &Tensor,
+        frame: FrameSize,
+        window: Window,
+        memories: &mut Memories,
+        with_q: bool,
+    ) -> Result<RawMask> {
+        self.forward(xs, &mut memories.at(frame, window), with_q, &mut |_, _| Ok(()))
+    }
+
+    /// The one forward pass behind both modes.
+    ///
+    /// # Errors
+    /// If a shape does not fit, or `with_q` is asked of a net without attention.
+    pub fn forward(
+        &self,
+        xs: &Tensor,
+        around: &mut dyn Surroundings,
+        with_q: bool,
+        probe: Probe,
+    ) -> Result<RawMask> {
+        let (mut taps, mut restored) = (Vec::with_capacity(LATERALS.len()), None);
+        let last = self.backbone.forward(xs, around, &mut |tap, ys| {
+            match tap {
+                Tap::Feature(i) if LATERALS.contains(&i) => taps.push(ys.clone()),
+                Tap::Feature(RESTORED) => restored = Some(ys.clone()),
+                _ => {}
+            }
+            match tap {
+                Tap::Feature(i) => probe(&format!("f{i}"), ys),
+                Tap::Expansion(14) => probe("c4", ys),
+                Tap::Expansion(_) => Ok(()),
+            }
+        })?;
+
+        // Top-down: the coarse sum doubled by repetition, plus the next finer lateral.
+        let mut sum = self.top.forward(&last)?;
+        for (i, (tap, lateral)) in taps.iter().zip(&self.laterals).enumerate().rev() {
+            let features = around.place(&format!("lateral.{i}"), tap)?;
+            let (_, _, h, w) = tap.dims4()?;
+            sum = (sum.upsample_nearest2d(h, w)? + lateral.forward_region(&features)?)?;
+        }
+        probe("fused", &sum)?;
+        let window = self.logits.forward(&Activation::Relu6.apply(&sum)?)?;
+        let seen = window.narrow(1, 0, 1)?.ones_like()?;
+        let logits = around.place("logits", &window)?.plane;
+        let seen = around.place("seen", &seen)?.plane;
+
+        let q = match (&self.attention, with_q, restored) {
+            (Some(attention), true, Some(feature)) => {
+                let restored = around.place("restore", &feature)?.plane;
+                probe("restore", &restored)?;
+                Some(attention.forward(&restored)?)
+            }
+            (_, false, _) => None,
+            _ => bail!("Q-values were asked of a segmenter that was built without attention"),
+        };
+        Ok(RawMask { logits, seen, q })
+    }
+
+    /// Folds batch norm for inference.
+    ///
+    /// # Errors
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.backbone.prepare()?;
+        self.laterals.iter_mut().try_for_each(ConvNormAct::prepare)?;
+        self.top.prepare()?;
+        self.attention.iter_mut().try_for_each(Attention::prepare)
+    }
+
+    /// Counts one step that sees `window` of a frame of `frame`, the attention network only `with_q`.
+    pub fn cost(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
+        let sizes = self.backbone.cost(window, tally);
+        let mut size = sizes.last().copied().unwrap_or(window);
+        self.top.cost(size, tally);
+        for (&feature, lateral) in LATERALS.iter().zip(&self.laterals).rev() {
+            size = sizes.get(feature).copied().unwrap_or(size);
+            lateral.cost(size, tally);
+        }
+        self.logits.cost(size, tally);
+        if let (Some(attention), true) = (&self.attention, with_q) {
+            attention.cost(FrameSize::new(frame.height.div_ceil(32), frame.width.div_ceil(32)), tally);
+        }
+    }
+}

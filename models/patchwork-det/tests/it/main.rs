@@ -1,0 +1,7 @@
+//! Tests of the crate as a user sees it, in one binary.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+
+mod exactness;
+mod flops;
+mod golden;
+mod support;
