@@ -31,8 +31,8 @@ impl ConfusionMatrix {
                 got: predicted.len(),
             });
         }
-        let counted =
-            || truth.iter().zip(predicted).enumerate().filter(|&(_, (&t, _))| Some(t) != self.ignore);
+        let ignore = self.ignore;
+        let counted = || truth.iter().zip(predicted).enumerate().filter(|&(_, (&t, _))| Some(t) != ignore);
         for (index, (&t, &p)) in counted() {
             for (what, class) in [("true pixel", t), ("predicted pixel", p)] {
                 if usize::from(class) >= self.classes {
@@ -41,10 +41,8 @@ impl ConfusionMatrix {
                 }
             }
         }
-        let places: Vec<usize> =
-            counted().map(|(_, (&t, &p))| usize::from(t) * self.classes + usize::from(p)).collect();
-        for place in places {
-            if let Some(count) = self.counts.get_mut(place) {
+        for (_, (&t, &p)) in counted() {
+            if let Some(count) = self.counts.get_mut(usize::from(t) * self.classes + usize::from(p)) {
                 *count += 1;
             }
         }

@@ -81,10 +81,10 @@ impl Draft<'_> {
 
     /// Compares value by value, relative to `absmax`.
     pub fn numbers(self, expected: &[f64], got: &[f64], absmax: f64, bounds: Bounds) -> Row {
-        let count = expected.len();
         if let Some(index) = zip(expected, got).position(|(e, g)| !(e.is_finite() && g.is_finite())) {
-            return Row { count, ..self.verdict(Verdict::Fail(Failure::NotFinite { index })) };
+            return self.verdict(Verdict::Fail(Failure::NotFinite { index }));
         }
+        let count = expected.len();
         let differences = || zip(expected, got).map(|(e, g)| (e - g).abs());
         let worst = differences().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
         let (index, max_abs) = worst.unwrap_or_default();

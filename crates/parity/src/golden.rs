@@ -195,9 +195,15 @@ impl Golden {
         device: &Device,
     ) -> Result<VarBuilder<'static>> {
         let mut tensors: HashMap<String, Tensor> = HashMap::new();
+        let mut seeded_so_far = 0usize;
         for (name, shape) in state {
             if name.ends_with("num_batches_tracked") {
                 continue;
+            }
+            seeded_so_far = seeded_so_far.saturating_add(seeded::count(name, shape)?);
+            if seeded_so_far > seeded::LIMIT {
+                let what = format!("state asks for more than {} values, by '{name}'", seeded::LIMIT);
+                return Err(Error::Inconsistent { golden: self.name.clone(), what });
             }
             let mut values = seeded::value(name, shape)?;
             for factor in self.meta.gain.iter().filter_map(|gain| gain.factor(name, shape)) {

@@ -13,8 +13,8 @@ pub struct Row {
     pub count: usize,
     /// Largest |Δ|.
     pub max_abs: f64,
-    /// Largest |Δ| as a share of the tensor's largest absolute value; infinite where that is 0 and |Δ| is
-    /// not.
+    /// Largest |Δ| as a share of the tensor's largest absolute value; infinite (in JSON: null) where that is
+    /// 0 and |Δ| is not.
     pub max_rel: f64,
     /// Mean |Δ| as a share of the same.
     pub mean_rel: f64,

@@ -18,8 +18,9 @@ use crate::{Error, Result};
 
 const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Most values of a tensor: far above any real weight, far below what exhausts memory.
-const LIMIT: usize = 1 << 28;
+/// Most values of a tensor, or of all weights of a net: far above what golden files use, far below what
+/// exhausts memory.
+pub(crate) const LIMIT: usize = 1 << 28;
 
 /// The values of a weight.
 ///
@@ -36,8 +37,8 @@ pub fn value(name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     } else if let [_, rest @ ..] = shape
         && !rest.is_empty()
     {
-        let fan_in: usize = rest.iter().product();
-        let bound = (6.0 / fan_in as f64).sqrt() as f32;
+        let fan_in: f64 = rest.iter().map(|&dim| dim as f64).product();
+        let bound = (6.0 / fan_in).sqrt() as f32;
         Box::new(move |u| (2.0 * u - 1.0) * bound)
     } else {
         Box::new(|u| 0.75 + 0.5 * u)
@@ -53,10 +54,14 @@ pub fn input(name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     Ok(uniform(name, shape)?.map(|u| 2.0 * u - 1.0).collect())
 }
 
-fn uniform(name: &str, shape: &[usize]) -> Result<impl Iterator<Item = f32> + use<>> {
+/// Number of values of a shape.
+pub(crate) fn count(name: &str, shape: &[usize]) -> Result<usize> {
     let n = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim)).filter(|&n| n <= LIMIT);
-    let n =
-        n.ok_or_else(|| Error::TooLarge { name: name.to_owned(), shape: shape.to_vec(), limit: LIMIT })?;
+    n.ok_or_else(|| Error::TooLarge { name: name.to_owned(), shape: shape.to_vec(), limit: LIMIT })
+}
+
+fn uniform(name: &str, shape: &[usize]) -> Result<impl Iterator<Item = f32> + use<>> {
+    let n = count(name, shape)?;
     let start = fnv1a(name);
     Ok((1..=n as u64).map(move |i| {
         let z = start.wrapping_add(i.wrapping_mul(GOLDEN_RATIO));

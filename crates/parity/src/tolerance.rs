@@ -82,3 +82,26 @@ impl Serialize for Tolerance {
         serializer.collect_str(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accelerators_widen_every_level_but_exact() {
+        let net = Tolerance::Golden { max_rel_absmax: 1e-3, mean_rel_absmax: 1e-4 };
+        for (tolerance, max_rel, max_abs, mean_rel) in [
+            (Tolerance::Exact, 0.0, 0.0, None),
+            (Tolerance::Close, 1e-4, 0.0, None),
+            (Tolerance::Approx, 1e-3, 1e-4, None),
+            (net, 1e-2, 0.0, Some(1e-3)),
+        ] {
+            let wide = tolerance.bounds(ACCELERATOR_FACTOR);
+            let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+            assert!(near(wide.max_rel, max_rel) && near(wide.max_abs, max_abs), "{tolerance}: {wide:?}");
+            assert_eq!(wide.mean_rel.is_some(), mean_rel.is_some(), "{tolerance}");
+            assert!(wide.mean_rel.zip(mean_rel).is_none_or(|(a, b)| near(a, b)), "{tolerance}: {wide:?}");
+        }
+        assert_eq!(Tolerance::factor(&Device::Cpu), 1.0);
+    }
+}

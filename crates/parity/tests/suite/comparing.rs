@@ -2,7 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
-use zoo_parity::{Case, Error, Failure, Golden, Outputs, Registry, Report, Tolerance, Verdict};
+use zoo_parity::{
+    ACCELERATOR_FACTOR, Case, Error, Failure, Golden, Outputs, Registry, Report, Tolerance, Verdict,
+};
 
 use crate::golden;
 
@@ -270,9 +272,13 @@ fn a_report_is_json_and_a_table() {
 }
 
 #[test]
-fn accelerators_have_wider_tolerances_than_a_cpu() {
-    assert_eq!(Tolerance::factor(&Device::Cpu), 1.0);
-    assert_eq!(zoo_parity::ACCELERATOR_FACTOR, 10.0);
+fn a_report_says_that_its_tolerances_are_wider() {
+    let mut report = run(&stored(), Tolerance::Close, || outputs(&EARLY, &[2, 2], &LATE));
+    assert!(report.to_string().ends_with("on cpu: passed, 5 rows, 13 values"), "{report}");
+    report.device = "cuda:0".into();
+    report.tolerance_factor = ACCELERATOR_FACTOR;
+    let last = "on cuda:0: passed, 5 rows, 13 values (tolerances ×10, not a CPU)";
+    assert!(report.to_string().ends_with(last), "{report}");
 }
 
 #[test]

@@ -92,6 +92,11 @@ fn groups_are_built_by_their_own_names() {
     );
     let huge = golden(&json!({"model": "m", "state": [["w", [1_u64 << 40]]]}), &[]).unwrap();
     assert!(message(huge.var_builder(DType::F32, &Device::Cpu)).contains("too large to be seeded"));
+    let wide = golden(&json!({"model": "m", "state": [["w", [1 << 20]], ["v", [1 << 28]]]}), &[]).unwrap();
+    assert_eq!(
+        message(wide.var_builder(DType::F32, &Device::Cpu)),
+        "made.safetensors: state asks for more than 268435456 values, by 'v'"
+    );
 }
 
 #[test]

@@ -26,6 +26,11 @@ fn values_are_numpys_bit_for_bit() {
 }
 
 #[test]
+fn an_empty_tensor_may_have_any_other_dims() {
+    assert!(seeded::value("w.weight", &[0, usize::MAX, usize::MAX]).unwrap().is_empty());
+}
+
+#[test]
 fn shapes_that_no_tensor_has_are_refused() {
     for shape in [&[1 << 20, 1 << 20][..], &[usize::MAX, 2], &[usize::MAX, usize::MAX, usize::MAX]] {
         let error = seeded::value("w", shape).unwrap_err().to_string();
