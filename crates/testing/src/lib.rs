@@ -1,1 +1,17 @@
-//! Test helpers: loopback hub, malformed files, tensor comparison.
+//! Test helpers: a Hub on the loopback interface, malformed files, a writer of PyTorch checkpoints, and
+//! the comparison of tensors. For tests alone; what goes wrong here panics.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper that cannot do its work fails the test that called it"
+)]
+
+mod close;
+mod loopback;
+mod malformed;
+mod torch_writer;
+
+pub use close::assert_close;
+pub use loopback::{LoopbackHub, Reply, Request};
+pub use malformed::{flips, safetensors, truncations};
+pub use torch_writer::{Pickler, Py, TorchWriter};

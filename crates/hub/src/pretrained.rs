@@ -1,0 +1,136 @@
+use std::path::Path;
+
+use candle_nn::VarBuilder;
+use zoo_core::Weights as _;
+
+use crate::fit::Fitting;
+use crate::{Checkpoint, Error, LoadOptions, Result, resolve};
+
+/// A net that can be built from a weight file.
+///
+/// ```
+/// use candle_nn::{Linear, VarBuilder, linear};
+/// use zoo_core::{Status, WeightSpec};
+/// use zoo_hub::{LoadOptions, Pretrained};
+///
+/// struct Head(Linear);
+///
+/// enum Weights { Trained }
+///
+/// impl zoo_core::Weights for Weights {
+///     fn spec(&self) -> WeightSpec {
+///         WeightSpec {
+///             name: "head/trained".into(),
+///             file: "head.safetensors".into(),
+///             status: Status::Convert("zoo convert head.pth".into()),
+///             size: None,
+///             sha256: None,
+///             license: "MIT".into(),
+///             trained_on: "nothing".into(),
+///             metrics: vec![],
+///         }
+///     }
+/// }
+///
+/// impl Pretrained for Head {
+///     type Config = usize;
+///     type Weights = Weights;
+///
+///     fn config(_: &Weights) -> usize {
+///         21
+///     }
+///
+///     fn new(classes: &usize, vb: VarBuilder<'static>) -> candle_core::Result<Self> {
+///         Ok(Self(linear(32, *classes, vb.pp("head"))?))
+///     }
+/// }
+///
+/// let error = Head::from_pretrained(Weights::Trained, &LoadOptions::default()).err().unwrap();
+/// assert!(error.to_string().contains("zoo convert head.pth"));
+/// ```
+pub trait Pretrained: Sized {
+    /// What decides the net's layers.
+    type Config;
+    /// The weight files that there are.
+    type Weights: zoo_core::Weights;
+
+    /// The configuration that a weight file was trained with.
+    fn config(weights: &Self::Weights) -> Self::Config;
+
+    /// Builds the net, asking `vb` for its tensors by their names in the checkpoint.
+    ///
+    /// # Errors
+    /// If the configuration makes no net.
+    fn new(config: &Self::Config, vb: VarBuilder<'static>) -> candle_core::Result<Self>;
+
+    /// Called once the weights are in: the place to fold batch norms.
+    ///
+    /// # Errors
+    /// If the weights do not allow it.
+    fn prepare(&mut self) -> candle_core::Result<()> {
+        Ok(())
+    }
+
+    /// Finds the weights, checks them, builds the net with them, and prepares it.
+    ///
+    /// # Errors
+    /// If the weights cannot be had, are not what their specification says, or do not fit the net.
+    fn from_pretrained(weights: Self::Weights, options: &LoadOptions) -> Result<Self> {
+        let checkpoint = resolve(&weights, options)?.open()?;
+        let name = format!("{} ({})", type_name::<Self>(), weights.spec().name);
+        load_and_prepare(&name, &Self::config(&weights), checkpoint, options)
+    }
+
+    /// Builds the net with the weights of a local file, and prepares it. Never uses the network.
+    ///
+    /// # Errors
+    /// If the file cannot be read or does not fit the net.
+    fn from_file(config: &Self::Config, path: &Path, options: &LoadOptions) -> Result<Self> {
+        load_and_prepare(type_name::<Self>(), config, Checkpoint::open(path)?, options)
+    }
+}
+
+fn load_and_prepare<M: Pretrained>(
+    name: &str,
+    config: &M::Config,
+    checkpoint: Checkpoint,
+    options: &LoadOptions,
+) -> Result<M> {
+    let mut net = load(name, checkpoint, options, |vb| M::new(config, vb))?;
+    net.prepare().map_err(|source| Error::Build { model: name.to_owned(), source: Box::new(source) })?;
+    Ok(net)
+}
+
+/// `HyperSegNet` of `hyperseg::model::HyperSegNet<T>`.
+fn type_name<M>() -> &'static str {
+    let name = std::any::type_name::<M>();
+    let name = name.split_once('<').map_or(name, |(name, _)| name);
+    name.rsplit_once("::").map_or(name, |(_, name)| name)
+}
+
+/// Builds a net with any constructor and a checkpoint's tensors. All that does not fit is reported at
+/// once: the constructor runs to its end, on zeros where need be, before anything is judged.
+///
+/// # Errors
+/// [`Error::Fit`] if tensors are missing, unexpected or of another shape; [`Error::NonFinite`] or
+/// [`Error::TensorType`] for one that fits and cannot be used; [`Error::Build`] if the constructor fails.
+pub fn load<M>(
+    model: &str,
+    checkpoint: Checkpoint,
+    options: &LoadOptions,
+    build: impl FnOnce(VarBuilder<'static>) -> candle_core::Result<M>,
+) -> Result<M> {
+    let fitting = Fitting::new(checkpoint, options.non_finite_allowed());
+    let vb = VarBuilder::from_backend(Box::new(fitting.clone()), options.dtype(), options.device().clone());
+    let built = build(vb);
+    // A constructor that failed for reasons of its own has not asked for everything.
+    let complete = built.is_ok() || fitting.stopped();
+    let report = fitting.report(model, options.unexpected_prefixes());
+    if complete && !report.fits() {
+        return Err(Error::Fit(Box::new(report)));
+    }
+    if let Some(error) = fitting.take_unusable() {
+        return Err(error);
+    }
+    built.map_err(|source| Error::Build { model: model.to_owned(), source: Box::new(source) })
+}
