@@ -1,4 +1,51 @@
 //! Patchwork: stateful windowed object detection and segmentation in video.
+//!
+//! Y. Chai, "Patchwork: A Patch-wise Attention Network for Efficient Object Detection and
+//! Segmentation in Video Streams", ICCV 2019 ([arXiv 1904.01784](https://arxiv.org/abs/1904.01784)).
+//! No code of the author's is public; this is written from the paper's supplement and abstract.
+//!
+//! Of each frame the net sees one window. Each of its spatial convolutions remembers its own input
+//! for the whole frame and reads the window's border from there, so a quarter of the work a frame
+//! still gives predictions for all of it.
+//!
+//! ```
+//! use patchwork_det::{DetectorConfig, FrameSize, Image, Mode, PatchworkDet, PolicyKind, Streaming};
+//!
+//! # let weights = candle_nn::VarBuilder::zeros(candle_core::DType::F32, &candle_core::Device::Cpu);
+//! // With weights: `PatchworkDet::from_pretrained(DetectorWeights::default(), &LoadOptions::default())`.
+//! let model = PatchworkDet::build(&DetectorConfig::coco(), weights)?
+//!     .with_frame(FrameSize::new(128, 128))
+//!     .with_mode(Mode::windows(4, 2, PolicyKind::Motion)?);
+//!
+//! // What the stream remembers is a value of yours: one model serves many streams.
+//! let mut stream = model.start(FrameSize::new(240, 320))?;
+//! let frame = Image::filled(FrameSize::new(240, 320), [90, 120, 150])?;
+//! let first = model.step(&frame, &mut stream)?;
+//! assert_eq!(first.action, None, "the first frame is seen whole");
+//! let second = model.step(&frame, &mut stream)?;
+//! assert_eq!(second.window.map(|w| (w.height, w.width)), Some((64, 64)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where the paper is
+//!
+//! "S" is the supplement. Its sizes are given, or follow from its FLOP tables, or are our choice;
+//! the model card says which is which.
+//!
+//! | in the paper | here |
+//! |---|---|
+//! | Patchwork Cell: Section 3.2, Figures 1b and 9b | [`cell`](CellStep), [`Memories`] |
+//! | SAME padding split around a window | [`zoo_layers::SamePadding`], [`zoo_kernels::Region`] |
+//! | windows and the grid (M, N): Section 3.1 | [`Grid`], [`Window`] |
+//! | stateful MobileNetV2: S, Table 3, Figure 9 | [`zoo_layers::MobileNetV2`] over [`CellStep`] |
+//! | detector head, restored map, pyramid: S, Figure 10 | [`detector`] |
+//! | segmenter head: Section 4.2 | [`segmenter`] |
+//! | attention network: Section 3.3, S, Section A | [`Attention`] |
+//! | policies; Q-learning: Section 3.3 | [`policy`], [`qlearning`] |
+//! | one cell at the input against a chain: S, Figure 11 | [`PatchworkDet::composite`], [`Memories`] |
+//! | baselines SF, interval, delay, depth, resolution: S, Tables 4 and 5 | [`Mode`], [`Preset`], [`flops`] |
+//! | flip: S, Table 4, row 4 | [`Mode::Windows`], [`stream`] |
+//! | SSD anchors, box code, loss | [`anchors`], [`postprocess`], [`loss`] |
 
 pub mod anchors;
 mod attention;
@@ -10,11 +57,13 @@ pub mod flops;
 pub mod loss;
 mod model;
 pub mod parity;
+pub mod plain;
 pub mod policy;
 pub mod postprocess;
 pub mod qlearning;
 pub mod segmenter;
 pub mod stream;
+pub mod weights;
 mod window;
 
 pub use attention::Attention;
@@ -26,4 +75,9 @@ pub use model::{PatchworkDet, PatchworkSeg};
 pub use policy::PolicyKind;
 pub use segmenter::SegmenterNet;
 pub use stream::{Step, StepTime, Stream};
+pub use weights::{DetectorWeights, SegmenterWeights};
 pub use window::{Grid, MAX_STRIDE, Window};
+
+pub use zoo_core::{Detections, Detector, FrameSize, Image, SegMap, Segmenter, Streaming};
+pub use zoo_hub::{LoadOptions, Pretrained};
+pub use zoo_vision as vision;

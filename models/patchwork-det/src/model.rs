@@ -10,7 +10,7 @@ use zoo_layers::{Surroundings, ZeroBorder};
 use crate::anchors::anchors;
 use crate::config::{DetectorConfig, Mode, SegmenterConfig};
 use crate::detector::{DetectorNet, RawDetections};
-use crate::error::Context;
+use crate::error::Context as _;
 use crate::postprocess::{Candidates, to_detections};
 use crate::segmenter::{RawMask, SegmenterNet};
 use crate::stream::{Pass, Preparation, Step, Stream, WindowedNet};
@@ -37,7 +37,7 @@ impl PatchworkDet {
     ///
     /// # Errors
     /// If the configuration contradicts itself, or a tensor is missing or has another shape.
-    pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+    pub fn build(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         Ok(Self {
             device: vb.device().clone(),
@@ -63,8 +63,8 @@ impl PatchworkDet {
     ///
     /// # Errors
     /// If candle cannot compute the folded weights.
-    pub fn prepare(&mut self) -> Result<()> {
-        self.net.prepare().context("prepare")
+    pub fn fold(&mut self) -> candle_core::Result<()> {
+        self.net.prepare()
     }
 
     /// The net itself.
@@ -185,7 +185,7 @@ impl PatchworkSeg {
     ///
     /// # Errors
     /// If the configuration contradicts itself, or a tensor is missing or has another shape.
-    pub fn new(config: &SegmenterConfig, vb: VarBuilder) -> Result<Self> {
+    pub fn build(config: &SegmenterConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         Ok(Self {
             device: vb.device().clone(),
@@ -215,8 +215,8 @@ impl PatchworkSeg {
     ///
     /// # Errors
     /// If candle cannot compute the folded weights.
-    pub fn prepare(&mut self) -> Result<()> {
-        self.net.prepare().context("prepare")
+    pub fn fold(&mut self) -> candle_core::Result<()> {
+        self.net.prepare()
     }
 
     /// The net itself.
