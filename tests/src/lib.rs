@@ -1,1 +1,0 @@
-//! Cross-crate and command-line tests of the workspace.
