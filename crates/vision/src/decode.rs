@@ -50,7 +50,7 @@ impl Limits {
         limits
     }
 
-    fn too_much(&self, name: &str, needed: impl Into<String>) -> Error {
+    pub(crate) fn too_much(&self, name: &str, needed: impl Into<String>) -> Error {
         Error::TooMuchMemory { name: name.to_owned(), needed: needed.into(), max_bytes: self.max_bytes }
     }
 }

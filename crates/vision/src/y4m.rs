@@ -107,6 +107,9 @@ impl<R: BufRead> Y4mReader<R> {
             )));
         };
         let bytes = size.area() + 2 * sampling.map_or(0, |block| chroma_size(size, block).area());
+        if bytes as u64 > limits.max_bytes {
+            return Err(limits.too_much(name, format!("{bytes} for a frame")));
+        }
         Ok(Self {
             stream,
             name: name.to_owned(),

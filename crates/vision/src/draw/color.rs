@@ -2,7 +2,7 @@
 
 /// Thirty-six colours in three rounds of twelve hues, chosen in OKLCh: neighbours in the list lie far
 /// apart in hue, each round is as saturated as the screen allows, the second is lighter than the first
-/// and the third darker. None is close to gray, skin or foliage, which pictures are full of.
+/// and the third darker.
 const PALETTE: [[u8; 3]; 36] = [
     [255, 56, 72],
     [42, 156, 255],

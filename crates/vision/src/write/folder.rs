@@ -46,10 +46,9 @@ impl OutputFolder {
     /// If the folder cannot be created, or the source's files cannot be listed.
     pub fn create(folder: impl AsRef<Path>, source: &Source) -> Result<Self> {
         let folder = folder.as_ref();
-        let made = fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
-        let folder = made.map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+        fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
         let inputs = source.files()?.iter().filter_map(|path| path.canonicalize().ok()).collect();
-        Ok(Self { folder, inputs, given: HashSet::new() })
+        Ok(Self { folder: folder.to_owned(), inputs, given: HashSet::new() })
     }
 
     /// A name in this folder that is free: `NAME.ENDING`, else `NAME-2.ENDING` and so on.

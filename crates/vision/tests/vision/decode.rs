@@ -86,7 +86,7 @@ fn palettes_and_single_bits_are_expanded() {
     assert_eq!(decoded(b"P2\n2 1\n15\n0 15\n").pixels(), [0, 0, 0, 255, 255, 255]);
 }
 
-/// Colours as Pillow reads them; see `scripts/goldens/cmyk_jpeg.py`.
+/// Colours as Pillow reads them; see `scripts/goldens/pictures.py`.
 #[test]
 fn cmyk_jpeg_becomes_rgb() {
     let image = decoded(include_bytes!("../data/cmyk.jpg"));

@@ -171,6 +171,35 @@ fn apng_frames_are_composited_and_disposed_of() {
     assert_eq!(frames[2].timestamp, Some(Duration::from_millis(500)));
 }
 
+/// See `scripts/goldens/pictures.py`.
+#[test]
+fn webp_frames_are_composited() {
+    let frames = stream(include_bytes!("../data/dot.webp").to_vec()).unwrap();
+    assert_eq!(frames.size(), Some(FrameSize::new(1, 2)));
+    let frames: Vec<_> = frames.map(Result::unwrap).collect();
+    assert_eq!(frames.len(), 3);
+    for (i, (frame, expected)) in frames.iter().zip([[RED, RED], [RED, GREEN], [BLUE, RED]]).enumerate() {
+        // The decoder's blending loses a level where it need not blend at all.
+        for (got, expected) in frame.image.pixels().iter().zip(expected.as_flattened()) {
+            assert!(got.abs_diff(*expected) <= 1, "frame {i}: {:?}", frame.image.pixels());
+        }
+    }
+    assert_eq!(frames[2].timestamp, Some(Duration::from_millis(500)));
+}
+
+#[test]
+fn limits_hold_for_clips() {
+    let mut gif = animated_gif();
+    gif[6..10].copy_from_slice(&[0xff; 4]);
+    let error = stream(gif).unwrap_err().to_string();
+    assert!(error.starts_with("stdin has 65535×65535 pixels, expected at most"), "{error}");
+
+    let limits = Limits { max_bytes: 1_000, ..Limits::default() };
+    let clip = y4m("W40 H30 C444", &[]);
+    let error = Frames::from_reader(Cursor::new(clip), "stdin", &limits).unwrap_err().to_string();
+    assert!(error.contains("needs more than 1000 bytes of memory (3600 for a frame)"), "{error}");
+}
+
 #[test]
 fn y4m_of_every_sampling() {
     // Luma 126 with neutral chroma is gray 128; Y 81, Cb 90, Cr 240 is red.
