@@ -85,6 +85,8 @@ pub struct FetchedFile {
     pub file: String,
     /// Where it lies now.
     pub path: PathBuf,
+    /// Whether it was fetched just now, and not found in the cache.
+    pub fetched: bool,
     /// Its size and hash.
     pub digest: Digest,
     /// What became of the record.
@@ -117,37 +119,69 @@ pub fn fetch<S: AsRef<str>>(
     options: &LoadOptions,
 ) -> Result<Fetched> {
     let settings = options.settings();
-    let root = settings.cache_dir()?;
-    let path = root.join(LEDGER);
-    let _guard = lock(&root.join(".locks").join("zoo-lock.lock"))?;
-    let mut ledger = Ledger::read(&path)?;
-    let key = target.to_string();
-    let recorded = ledger.revisions.remove(&key);
-    let commit = commit(&settings, target, recorded.as_ref().map(|r| r.commit.as_str()))?;
-    let (known, mut pinned) = match recorded {
-        Some(entry) if entry.commit == commit => (entry.files.clone(), entry.files),
-        Some(entry) if !accept => {
-            return Err(Error::RevisionMoved {
-                what: key,
-                recorded: entry.commit,
-                got: commit,
-                ledger: path,
-            });
-        }
-        // Hashes of files of the old commit say nothing about those that are not fetched now.
-        Some(moved) => (moved.files, BTreeMap::new()),
-        None => Default::default(),
-    };
-    let mut fetched = Vec::with_capacity(files.len());
-    for file in files {
-        let file = file.as_ref();
-        let remote = RemoteFile::new(&target.repo, &commit, file)?;
-        let recorded = known.get(file);
-        let expected = recorded.filter(|_| !accept).map(Expected::exactly).unwrap_or_default();
-        let CachedFile { path: at, digest, .. } =
-            obtain(&settings, remote, &expected).map_err(|error| match error {
+    let mut session = Session::open(&settings, target, accept)?;
+    let files = files.iter().map(|file| session.obtain(file.as_ref())).collect::<Result<_>>()?;
+    let (commit, ledger) = session.close()?;
+    Ok(Fetched { commit, ledger, files })
+}
+
+/// [`fetch`] of one file, without a change being accepted.
+pub(crate) fn fetch_one(settings: &Settings, target: &RepoRevision, file: &str) -> Result<FetchedFile> {
+    let mut session = Session::open(settings, target, false)?;
+    let file = session.obtain(file)?;
+    session.close()?;
+    Ok(file)
+}
+
+/// One repository at one commit, with the record locked.
+struct Session<'a> {
+    settings: &'a Settings,
+    target: &'a RepoRevision,
+    accept: bool,
+    path: PathBuf,
+    ledger: Ledger,
+    commit: String,
+    /// What was recorded before.
+    known: BTreeMap<String, Digest>,
+    /// What will be.
+    pinned: BTreeMap<String, Digest>,
+    _guard: fs::File,
+}
+
+impl<'a> Session<'a> {
+    fn open(settings: &'a Settings, target: &'a RepoRevision, accept: bool) -> Result<Self> {
+        let root = settings.cache_dir()?;
+        let path = root.join(LEDGER);
+        let guard = lock(&root.join(".locks").join("zoo-lock.lock"))?;
+        let ledger = Ledger::read(&path)?;
+        let recorded = ledger.revisions.get(&target.to_string());
+        let commit = commit(settings, target, recorded.map(|entry| entry.commit.as_str()))?;
+        let (known, pinned) = match recorded {
+            Some(entry) if entry.commit == commit => (entry.files.clone(), entry.files.clone()),
+            Some(entry) if !accept => {
+                let recorded = entry.commit.clone();
+                return Err(Error::RevisionMoved {
+                    what: target.to_string(),
+                    recorded,
+                    got: commit,
+                    ledger: path,
+                });
+            }
+            // Hashes of files of the old commit say nothing about those that are not fetched now.
+            Some(moved) => (moved.files.clone(), BTreeMap::new()),
+            None => Default::default(),
+        };
+        Ok(Self { settings, target, accept, path, ledger, commit, known, pinned, _guard: guard })
+    }
+
+    fn obtain(&mut self, file: &str) -> Result<FetchedFile> {
+        let remote = RemoteFile::new(&self.target.repo, &self.commit, file)?;
+        let recorded = self.known.get(file);
+        let expected = recorded.filter(|_| !self.accept).map(Expected::exactly).unwrap_or_default();
+        let CachedFile { path, digest, fetched } =
+            obtain(self.settings, remote, &expected).map_err(|error| match error {
                 Error::Mismatch { what, mismatch, place: Place::Server } => {
-                    Error::FileChanged { what, mismatch, ledger: path.clone() }
+                    Error::FileChanged { what, mismatch, ledger: self.path.clone() }
                 }
                 error => error,
             })?;
@@ -156,12 +190,20 @@ pub fn fetch<S: AsRef<str>>(
             Some(recorded) if *recorded == digest => Record::Enforced,
             Some(_) => Record::Accepted,
         };
-        pinned.insert(file.to_owned(), digest.clone());
-        fetched.push(FetchedFile { file: file.to_owned(), path: at, digest, record });
+        self.pinned.insert(file.to_owned(), digest.clone());
+        Ok(FetchedFile { file: file.to_owned(), path, fetched, digest, record })
     }
-    ledger.revisions.insert(key, Pinned { commit: commit.clone(), files: pinned });
-    ledger.write(&path)?;
-    Ok(Fetched { commit, ledger: path, files: fetched })
+
+    /// Writes the record, if it changed. Gives the commit and the record's place.
+    fn close(mut self) -> Result<(String, PathBuf)> {
+        let entry = Pinned { commit: self.commit.clone(), files: self.pinned };
+        let key = self.target.to_string();
+        if self.ledger.revisions.get(&key) != Some(&entry) {
+            self.ledger.revisions.insert(key, entry);
+            self.ledger.write(&self.path)?;
+        }
+        Ok((self.commit, self.path))
+    }
 }
 
 fn commit(settings: &Settings, target: &RepoRevision, recorded: Option<&str>) -> Result<String> {
@@ -184,7 +226,7 @@ struct Ledger {
     revisions: BTreeMap<String, Pinned>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pinned {
     commit: String,

@@ -55,6 +55,6 @@ pub use error::{Error, Result};
 pub use fetch::{Fetched, FetchedFile, Record, RepoRevision, fetch};
 pub use fit::{FitReport, Missing, WrongShape};
 pub use options::{Environment, LoadOptions};
-pub use pretrained::{Pretrained, load};
+pub use pretrained::{Pretrained, check_fit, load};
 pub use resolve::{Located, resolve};
 pub use verify::{Digest, Mismatch, Place};

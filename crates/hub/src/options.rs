@@ -16,7 +16,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Token(String);
 
 impl Token {
-    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only the network needs it"))]
+    #[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "only the network needs it"))]
     pub(crate) fn secret(&self) -> &str {
         &self.0
     }
@@ -235,15 +235,14 @@ impl LoadOptions {
 }
 
 /// Where to look and whom to ask, with nothing left open.
+#[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "only the network needs all of them"))]
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) weights_dir: Option<PathBuf>,
     cache_dir: Option<PathBuf>,
     pub(crate) endpoint: String,
-    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only the network needs it"))]
     pub(crate) token: Option<Token>,
     pub(crate) offline: bool,
-    #[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only the network needs it"))]
     pub(crate) timeout: Duration,
 }
 

@@ -4,7 +4,7 @@ use candle_nn::VarBuilder;
 use zoo_core::Weights as _;
 
 use crate::fit::Fitting;
-use crate::{Checkpoint, Error, LoadOptions, Result, resolve};
+use crate::{Checkpoint, Error, FitReport, LoadOptions, Result, resolve};
 
 /// A net that can be built from a weight file.
 ///
@@ -120,17 +120,46 @@ pub fn load<M>(
     options: &LoadOptions,
     build: impl FnOnce(VarBuilder<'static>) -> candle_core::Result<M>,
 ) -> Result<M> {
+    let (built, report) = attempt(model, checkpoint, options, build)?;
+    match built {
+        Some(net) if report.fits() => Ok(net),
+        _ => Err(Error::Fit(Box::new(report))),
+    }
+}
+
+/// Says how a checkpoint's tensors fit a net, without giving the net: for model cards.
+///
+/// # Errors
+/// As [`load`], but that a report of differences is no error.
+pub fn check_fit<M>(
+    model: &str,
+    checkpoint: Checkpoint,
+    options: &LoadOptions,
+    build: impl FnOnce(VarBuilder<'static>) -> candle_core::Result<M>,
+) -> Result<FitReport> {
+    Ok(attempt(model, checkpoint, options, build)?.1)
+}
+
+/// The net, unless its construction stopped for want of a tensor, and how the tensors fit it.
+fn attempt<M>(
+    model: &str,
+    checkpoint: Checkpoint,
+    options: &LoadOptions,
+    build: impl FnOnce(VarBuilder<'static>) -> candle_core::Result<M>,
+) -> Result<(Option<M>, FitReport)> {
     let fitting = Fitting::new(checkpoint, options.non_finite_allowed());
     let vb = VarBuilder::from_backend(Box::new(fitting.clone()), options.dtype(), options.device().clone());
     let built = build(vb);
-    // A constructor that failed for reasons of its own has not asked for everything.
-    let complete = built.is_ok() || fitting.stopped();
     let report = fitting.report(model, options.unexpected_prefixes());
-    if complete && !report.fits() {
-        return Err(Error::Fit(Box::new(report)));
-    }
-    if let Some(error) = fitting.take_unusable() {
+    // A tensor that is there but cannot be used is only worth a word if all others are there, too.
+    if report.fits()
+        && let Some(error) = fitting.take_unusable()
+    {
         return Err(error);
     }
-    built.map_err(|source| Error::Build { model: model.to_owned(), source: Box::new(source) })
+    match built {
+        Ok(net) => Ok((Some(net), report)),
+        Err(_) if fitting.stopped() && !report.fits() => Ok((None, report)),
+        Err(source) => Err(Error::Build { model: model.to_owned(), source: Box::new(source) }),
+    }
 }

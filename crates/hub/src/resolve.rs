@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use zoo_core::{Status, Weights};
 
 use crate::cache::{RemoteFile, obtain};
+use crate::fetch::fetch_one;
 use crate::names::check_file_name;
 use crate::verify::{Expected, check_bundled, check_user_file};
-use crate::{Checkpoint, Error, LoadOptions, RepoRevision, Result, fetch};
+use crate::{Checkpoint, Error, LoadOptions, RepoRevision, Result};
 
 /// Where a weight file was found. Its size and hash are those of the specification, as far as that
 /// pins them; only [`Located::Given`] is taken as it is.
@@ -89,16 +90,18 @@ fn locate(weights: &dyn Weights, options: &LoadOptions) -> Result<Located> {
         return Ok(Located::Bundled { name: spec.name, bytes });
     }
     match &spec.status {
-        Status::Hub(at) if spec.sha256.is_some() => {
-            let remote = RemoteFile::new(&at.repo, &at.revision, &at.file)?;
-            let found = obtain(&settings, remote, &expected)?;
-            Ok(if found.fetched { Located::Fetched(found.path) } else { Located::Cached(found.path) })
-        }
-        // Nobody pinned the hash: the first use does.
         Status::Hub(at) => {
-            let target = RepoRevision::new(&at.repo, &at.revision)?;
-            let mut fetched = fetch(&target, &[&at.file], false, options)?;
-            fetched.files.pop().map(|file| Located::Cached(file.path)).ok_or(Error::NoCacheDir)
+            let (path, fetched) = if spec.sha256.is_some() {
+                let remote = RemoteFile::new(&at.repo, &at.revision, &at.file)?;
+                let found = obtain(&settings, remote, &expected)?;
+                (found.path, found.fetched)
+            } else {
+                // Nobody pinned the hash: the first use does.
+                let target = RepoRevision::new(&at.repo, &at.revision)?;
+                let found = fetch_one(&settings, &target, &at.file)?;
+                (found.path, found.fetched)
+            };
+            Ok(if fetched { Located::Fetched(path) } else { Located::Cached(path) })
         }
         Status::Bundled => Err(Error::NotBundled { name: spec.name, file: spec.file }),
         Status::Convert(how) => Err(Error::NeedsConversion { name: spec.name, how: how.clone() }),

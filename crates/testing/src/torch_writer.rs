@@ -30,6 +30,8 @@ pub enum Py {
     Object(&'static str, &'static str, Vec<Py>, Option<Box<Py>>),
     /// A reference to a storage of the file: class, key, elements.
     Storage(&'static str, String, usize),
+    /// A reference to a part of a storage, as only the old container has: offset and elements of the part.
+    StorageView(Box<Py>, usize, usize),
 }
 
 impl Py {
@@ -118,18 +120,10 @@ impl Pickler {
                     None => called,
                 }
             }
-            Py::Storage(class, key, elements) => {
-                let mut fields = vec![
-                    Py::text("storage"),
-                    Py::Global("torch", class),
-                    Py::text(key),
-                    Py::text("cpu"),
-                    Py::Int(*elements as i64),
-                ];
-                if self.legacy {
-                    fields.push(Py::None);
-                }
-                self.value(&Py::Tuple(fields)).raw(b"Q")
+            Py::Storage(..) => self.storage(value, Py::None),
+            Py::StorageView(storage, offset, elements) => {
+                let part = vec![Py::text("part"), Py::Int(*offset as i64), Py::Int(*elements as i64)];
+                self.storage(storage, Py::Tuple(part))
             }
         }
     }
@@ -137,6 +131,21 @@ impl Pickler {
     /// The pickle's bytes.
     pub fn finish(self) -> Vec<u8> {
         self.raw(b".").bytes
+    }
+
+    fn storage(self, storage: &Py, part: Py) -> Self {
+        let Py::Storage(class, key, elements) = storage else { panic!("{storage:?} is no storage") };
+        let mut fields = vec![
+            Py::text("storage"),
+            Py::Global("torch", class),
+            Py::text(key),
+            Py::text("cpu"),
+            Py::Int(*elements as i64),
+        ];
+        if self.legacy {
+            fields.push(part);
+        }
+        self.value(&Py::Tuple(fields)).raw(b"Q")
     }
 
     fn global(self, module: &str, name: &str) -> Self {
@@ -156,12 +165,19 @@ impl Pickler {
 #[derive(Debug, Default, Clone)]
 pub struct TorchWriter {
     storages: Vec<(String, usize, Vec<u8>)>,
+    big_endian: bool,
 }
 
 impl TorchWriter {
     /// No storages yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Says that the numbers are big-endian, whatever they are.
+    pub fn big_endian(mut self) -> Self {
+        self.big_endian = true;
+        self
     }
 
     /// Adds a storage of a class (`FloatStorage`) with elements of `size` bytes; gives the reference to it.
@@ -187,7 +203,7 @@ impl TorchWriter {
         let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
         let system = Py::dict([
             ("protocol_version", Py::Int(1001)),
-            ("little_endian", Py::Bool(true)),
+            ("little_endian", Py::Bool(!self.big_endian)),
             ("type_sizes", Py::dict([("short", Py::Int(2)), ("int", Py::Int(4)), ("long", Py::Int(4))])),
         ]);
         let keys = Py::List(self.storages.iter().map(|(key, ..)| Py::text(key)).collect());
@@ -220,7 +236,7 @@ impl TorchWriter {
             archive.write_all(bytes).expect("room in memory");
         };
         add("data.pkl", pickle);
-        add("byteorder", b"little");
+        add("byteorder", if self.big_endian { b"big" } else { b"little" });
         for (key, _, storage) in &self.storages {
             add(&format!("data/{key}"), storage);
         }

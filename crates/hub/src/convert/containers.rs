@@ -14,6 +14,7 @@ use crate::Error;
 /// 0x1950a86a20f9469cfc6c, as the first pickle of a stream spells it.
 const MAGIC: &[u8] = &[0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const PROTOCOL: i64 = 1001;
+const BIG_ENDIAN: &str = "its numbers are not little-endian: save it again on a usual machine";
 /// Where a tar archive says that it is one.
 const TAR_MARK: Range<usize> = 257..262;
 /// Real ones have about a kilobyte for each tensor.
@@ -101,10 +102,11 @@ fn open_zip(bytes: &[u8]) -> Result<Opened, Problem> {
         _ => return Err("the zip archive has more than one data.pkl".to_owned().into()),
     };
     drop(pickles);
-    if let Ok(range) = stored(&mut archive, bytes, &format!("{prefix}byteorder"))
-        && bytes.get(range) != Some(b"little")
+    let byte_order = format!("{prefix}byteorder");
+    if archive.index_for_name(&byte_order).is_some()
+        && bytes.get(stored(&mut archive, bytes, &byte_order)?) != Some(b"little")
     {
-        return Err("its numbers are not little-endian: save it again on a usual machine".to_owned().into());
+        return Err(BIG_ENDIAN.to_owned().into());
     }
     let range = stored(&mut archive, bytes, &format!("{prefix}data.pkl"))?;
     if range.len() as u64 > MAX_PICKLE {
@@ -167,7 +169,7 @@ fn open_legacy(bytes: &[u8]) -> Result<Opened, Problem> {
             matches!((system.get(key), system.get(value)), (Value::Text("little_endian"), Value::Bool(false)))
         })
     {
-        return Err("its numbers are not little-endian: save it again on a usual machine".to_owned().into());
+        return Err(BIG_ENDIAN.to_owned().into());
     }
     let contents = Contents::read(&stream.pickle()?)?;
     let keys = stream.pickle()?;

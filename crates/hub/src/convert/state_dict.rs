@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::torch::TensorRef;
 use crate::checkpoint::{first_beyond, largest, position};
-use crate::verify::Digest;
 use crate::{Checkpoint, Error, Result, StoredType};
 
 /// A tensor as it is written: little-endian, row-major.
@@ -227,13 +226,5 @@ impl StateDict {
     /// If the header cannot be written.
     pub fn to_checkpoint(&self) -> Result<Checkpoint> {
         Checkpoint::from_bytes(&self.file, self.to_safetensors(&BTreeMap::new())?)
-    }
-
-    /// Size and hash of the safetensors file without metadata.
-    ///
-    /// # Errors
-    /// If the header cannot be written.
-    pub fn digest(&self) -> Result<Digest> {
-        Ok(Digest::of_bytes(&self.to_safetensors(&BTreeMap::new())?))
     }
 }

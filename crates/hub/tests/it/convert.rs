@@ -143,6 +143,16 @@ fn every_storage_type_keeps_its_bytes() {
 }
 
 #[test]
+fn old_views_into_a_storage_start_where_they_say() {
+    let mut writer = TorchWriter::new();
+    let storage = writer.floats(&[0., 1., 2., 3., 4., 5.]);
+    let part = Py::StorageView(Box::new(storage), 2, 3);
+    let root = Py::dict([("x", Py::tensor(&part, 1, &[2], &[1]))]);
+    let state = open(&writer.legacy(&root)).unwrap().state_dict(None).unwrap();
+    assert_eq!(floats(state.tensors()["x"].data()), [3., 4.]);
+}
+
+#[test]
 fn several_dictionaries_of_tensors_ask_for_a_choice() {
     let mut writer = TorchWriter::new();
     let w = writer.floats(&[1., 2.]);
@@ -359,7 +369,30 @@ fn broken_containers_are_refused_with_the_reason() {
         damaged.windows(8).position(|w| w == [1f32.to_le_bytes(), 2f32.to_le_bytes()].concat()).unwrap();
     damaged[place] ^= 1;
     let unlisted = TorchWriter::new().legacy_around(&Pickler::pickle(&root, true));
+    let replace = |bytes: Vec<u8>, from: &[u8], to: &[u8]| {
+        let mut bytes = bytes;
+        while let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+        bytes
+    };
+    let (legacy, zip) = (writer.legacy(&root), writer.zip(&root));
+    let recount = replace(legacy.clone(), &[6, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[7]);
     for (name, bytes, expected) in [
+        ("big-endian stream", writer.clone().big_endian().legacy(&root), "its numbers are not little-endian"),
+        ("big-endian zip", writer.clone().big_endian().zip(&root), "its numbers are not little-endian"),
+        (
+            "another protocol",
+            replace(legacy.clone(), b"J\xe9\x03", b"J\xea\x03"),
+            "expected protocol 1001, got Int(1002)",
+        ),
+        ("another count", recount, "storage 0 has 7 elements, its tensors say 6"),
+        ("no pickle in the zip", replace(zip, b"data.pkl", b"date.pkl"), "the zip archive has no data.pkl"),
+        (
+            "cut in the storages",
+            legacy[..legacy.len() - 3].to_vec(),
+            "goes past the end of the file: it is truncated",
+        ),
         ("empty", vec![], "it starts neither as a zip archive nor with the number"),
         ("text", b"<html>not found</html>".to_vec(), "it starts neither as a zip archive"),
         ("another pickle", Pickler::pickle(&root, true), "it starts neither as a zip archive"),
@@ -407,9 +440,9 @@ fn a_model_folder_has_weights_config_and_card_and_is_the_same_each_time() {
         vb.get((3, 2), "fc.transposed")?;
         candle_nn::linear(3, 2, vb.pp("fc"))
     };
-    zoo_hub::load("Net", state.to_checkpoint().unwrap(), &LoadOptions::default(), build).unwrap();
-
-    let facts = CardFacts::new("Net", "BSD-3-Clause\nevil: true", &file);
+    let fit =
+        zoo_hub::check_fit("Net", state.to_checkpoint().unwrap(), &LoadOptions::default(), build).unwrap();
+    let facts = CardFacts::new("Net", "BSD-3-Clause\nevil: true", &file).with_fit(fit);
     let config = json!({ "arch": file.facts()["arch"], "classes": 2 });
     let half = state.clone().into_half().unwrap();
     let write = |folder: &str| write_model(&dir.path().join(folder), &half, &config, &facts).unwrap();
@@ -437,6 +470,7 @@ fn a_model_folder_has_weights_config_and_card_and_is_the_same_each_time() {
         "| Values | 14 |",
         "| State dict | `state_dict`, prefix `module.` removed |",
         "legacy stream (before PyTorch 1.6)",
+        "all 3 tensors of Net are in ",
     ] {
         assert!(card.contains(part), "{part} is not in\n{card}");
     }
@@ -456,6 +490,17 @@ fn values_too_large_for_f16_are_named() {
     assert!(state(0).check_finite().is_ok());
     let error = state(1).check_finite().unwrap_err().to_string();
     assert!(error.contains("has the value NaN at [1]"), "{error}");
+}
+
+#[test]
+fn a_tensor_type_without_a_place_in_the_file_is_named() {
+    let tensor = candle_core::Tensor::zeros(1, DType::F8E4M3, &Device::Cpu).unwrap();
+    let error = zoo_hub::convert::to_safetensors([("x", &tensor)], &BTreeMap::new()).unwrap_err();
+    let error = chain(&error);
+    assert!(
+        error.contains("tensor x of the file to write cannot be made: tensors of type f8e4m3"),
+        "{error}"
+    );
 }
 
 #[test]

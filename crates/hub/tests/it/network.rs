@@ -278,7 +278,8 @@ fn weights_whose_hash_nobody_pinned_are_recorded_at_first_use() {
     let repository = Repository::start();
     let options = online(&repository.server, dir.path());
     let entry = Entry::on_hub(FILE);
-    resolve(&entry, &options).unwrap().open().unwrap();
+    assert!(matches!(resolve(&entry, &options).unwrap(), Located::Fetched(_)));
+    assert!(matches!(resolve(&entry, &options).unwrap(), Located::Cached(_)));
     std::fs::remove_dir_all(dir.path().join("models--zoo--net")).unwrap();
     repository.set(COMMIT, b"something else");
     let error = resolve(&entry, &options).unwrap_err();
