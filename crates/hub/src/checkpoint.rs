@@ -12,6 +12,7 @@ use memmap2::Mmap;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use crate::mmap::map;
+use crate::names::printable;
 use crate::{Error, Result};
 
 /// A header longer than this is no header; the largest real ones are a few megabytes.
@@ -270,9 +271,10 @@ impl Checkpoint {
 /// The largest number that rounds to a finite one of this type.
 pub(crate) fn largest(dtype: DType) -> f64 {
     match dtype {
-        // Half-way between the largest value, 65504, and what would come next.
+        // Just below half-way between the largest value and what would come next.
         DType::F16 => 65519.99,
-        DType::F32 | DType::BF16 => f64::from(f32::MAX),
+        DType::BF16 => 3.396e38,
+        DType::F32 => f64::from(f32::MAX),
         _ => f64::MAX,
     }
 }
@@ -339,7 +341,9 @@ fn parse(bytes: &[u8]) -> std::result::Result<(Tensors, Metadata), String> {
     let start = bytes.len().saturating_sub(data.len());
     let mut tensors = BTreeMap::new();
     for (name, info) in header.tensors {
-        let entry = info.check(start, data.len()).map_err(|problem| format!("tensor {name}: {problem}"))?;
+        let entry = info
+            .check(start, data.len())
+            .map_err(|problem| format!("tensor {}: {problem}", printable(&name)))?;
         tensors.insert(name, entry);
     }
     check_cover(&tensors, start, bytes.len())?;
@@ -356,7 +360,9 @@ fn check_cover(tensors: &Tensors, start: usize, end: usize) -> std::result::Resu
         if range.start != at {
             let kind = if range.start < at { "overlap" } else { "leave a gap between them" };
             return Err(format!(
-                "{last} and tensor {name} {kind}: expected byte {at} to follow, got {}",
+                "{} and tensor {} {kind}: expected byte {at} to follow, got {}",
+                printable(last),
+                printable(name),
                 range.start
             ));
         }
@@ -381,7 +387,7 @@ impl TensorInfo {
     fn check(self, start: usize, available: usize) -> std::result::Result<TensorEntry, String> {
         let stored = StoredType::parse(&self.dtype).ok_or_else(|| {
             let known: Vec<_> = StoredType::ALL.into_iter().map(StoredType::name).collect();
-            format!("unknown dtype {:?}, expected one of {}", self.dtype, known.join(", "))
+            format!("unknown dtype {:?}, expected one of {}", printable(&self.dtype), known.join(", "))
         })?;
         let shape: Option<Vec<_>> = self.shape.iter().map(|&dim| usize::try_from(dim).ok()).collect();
         let size = shape
@@ -437,7 +443,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 tensors.insert(name.clone(), map.next_value()?).is_some()
             };
             if repeated {
-                return Err(A::Error::custom(format_args!("the name {name:?} occurs twice")));
+                return Err(A::Error::custom(format_args!("the name {:?} occurs twice", printable(&name))));
             }
         }
         Ok(Header { tensors, metadata: metadata.unwrap_or_default() })

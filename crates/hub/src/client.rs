@@ -16,6 +16,7 @@ use crate::options::Settings;
 use crate::{Error, Result};
 
 const USER_AGENT: &str = concat!("candle-zoo/", env!("CARGO_PKG_VERSION"));
+const LOOPBACK: [&str; 3] = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
 /// With doubling pauses: at most 1.4 s of waiting before a busy or failing server is reported.
 const RETRIES: usize = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -49,13 +50,16 @@ pub(crate) fn commit_of(settings: &Settings, repo: &str, revision: &str) -> Resu
 }
 
 fn connect(settings: &Settings) -> Result<HFClientSync, HFError> {
-    let http = reqwest::Client::builder()
+    let mut http = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .connect_timeout(settings.timeout)
-        .read_timeout(settings.timeout)
-        .build()?;
+        .read_timeout(settings.timeout);
+    if LOOPBACK.iter().any(|start| settings.endpoint.starts_with(start)) {
+        // A proxy has a loopback interface of its own.
+        http = http.no_proxy();
+    }
     HFClient::builder()
-        .client(http)
+        .client(http.build()?)
         .endpoint(&settings.endpoint)
         .token(settings.token.as_ref().map_or(NO_TOKEN, |token| token.secret()))
         .cache_enabled(false)

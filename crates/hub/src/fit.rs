@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::Init;
 use candle_nn::var_builder::SimpleBackend;
 
+use crate::names::printable;
 use crate::{Checkpoint, Error};
 
 /// Training's counters, which no net asks for at inference.
@@ -80,7 +81,6 @@ impl fmt::Display for FitReport {
             .iter()
             .map(|m| &m.name)
             .take(SHOWN)
-            .chain(unexpected.iter().take(SHOWN))
             .chain(wrong_shape.iter().map(|w| &w.name).take(SHOWN))
             .map(|name| name.chars().count())
             .max()
@@ -90,9 +90,9 @@ impl fmt::Display for FitReport {
             if let Some(shape) = &missing.shape {
                 write!(f, "  {shape:?}")?;
             }
-            missing.nearest.as_ref().map_or(Ok(()), |name| write!(f, " (did you mean {name}?)"))
+            missing.nearest.as_ref().map_or(Ok(()), |name| write!(f, " (did you mean {}?)", printable(name)))
         })?;
-        section(f, "unexpected", unexpected, |f, name| f.write_str(name))?;
+        section(f, "unexpected", unexpected, |f, name| f.write_str(&printable(name)))?;
         section(f, "wrong shape", wrong_shape, |f, WrongShape { name, expected, got }| {
             write!(f, "{name:width$}  expected {expected:?}, file has {got:?}")?;
             match (expected.split_first(), got.split_first()) {

@@ -1,5 +1,7 @@
 //! Names that come from outside and become parts of paths.
 
+use std::borrow::Cow;
+
 use crate::{Error, Result};
 
 /// Accepts only names that stay inside the folder they are joined to, on every system: the client
@@ -47,6 +49,22 @@ pub(crate) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
+/// Text out of a file, fit for a message: a terminal would obey control characters, and a name can be
+/// as long as the file.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 200;
+    if text.len() <= LONGEST && !text.chars().any(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let shown =
+        text.chars().take(LONGEST).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+    Cow::Owned(if text.chars().nth(LONGEST).is_some() {
+        shown.chain(['…']).collect()
+    } else {
+        shown.collect()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +102,12 @@ mod tests {
             let error = split_repo(repo).unwrap_err().to_string();
             assert!(error.contains("does not name a repository (OWNER/NAME"), "{repo}: {error}");
         }
+    }
+
+    #[test]
+    fn text_out_of_files_cannot_drive_a_terminal() {
+        assert_eq!(printable("head.weight"), "head.weight");
+        assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+        assert_eq!(printable(&"é".repeat(1000)).chars().count(), 201);
     }
 }

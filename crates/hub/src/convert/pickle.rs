@@ -8,6 +8,8 @@
 
 use std::collections::HashMap;
 
+use crate::names::printable;
+
 /// Far above any state dict (some thirty instructions a tensor); bounds memory at a few hundred MB.
 const MAX_INSTRUCTIONS: usize = 1 << 22;
 
@@ -434,7 +436,7 @@ impl<'a> Machine<'a> {
             _ => FORBIDDEN_MODULES.contains(&root),
         };
         if forbidden {
-            return Err(Fault::Forbidden { class: format!("{module}.{name}") });
+            return Err(Fault::Forbidden { class: printable(&format!("{module}.{name}")).into_owned() });
         }
         self.push(Value::Global { module, name });
         Ok(())

@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::pickle::{Id, Pickle, Value};
 use crate::StoredType;
+use crate::names::printable;
 
 /// Dictionaries inside dictionaries that are searched for tensors: `ckpt["model"]["net"]` is two.
 const MAX_NESTING: usize = 4;
@@ -109,7 +110,10 @@ impl<'p, 'a> Reader<'p, 'a> {
                 continue;
             };
             let name = || if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-            match self.tensor(value, 0).map_err(|problem| format!("tensor {}: {problem}", name()))? {
+            match self
+                .tensor(value, 0)
+                .map_err(|problem| format!("tensor {}: {problem}", printable(&name())))?
+            {
                 Some(tensor) => found.tensors.push((key.to_owned(), tensor)),
                 None => {
                     if let Value::Dict(inner) = self.pickle.get(value)
@@ -252,8 +256,9 @@ impl<'p, 'a> Reader<'p, 'a> {
             "BoolStorage" => StoredType::Bool,
             other => {
                 return Err(format!(
-                    "storages of class {other} are not understood, expected one of Double, Float, Half, \
-                     BFloat16, Long, Int, Short, Char, Byte and BoolStorage"
+                    "storages of class {} are not understood, expected one of Double, Float, Half, BFloat16, \
+                     Long, Int, Short, Char, Byte and BoolStorage",
+                    printable(other)
                 ));
             }
         })
@@ -318,9 +323,11 @@ impl<'p, 'a> Reader<'p, 'a> {
             Value::Tuple(items) => format!("a tuple of {}", items.len()),
             Value::Set => "a set".to_owned(),
             Value::Dict(entries) => format!("a dictionary of {}", entries.len()),
-            Value::Global { module, name } => format!("the class {module}.{name}"),
+            Value::Global { module, name } => format!("the class {}.{}", printable(module), printable(name)),
             Value::Call { callee, .. } => match self.pickle.get(*callee) {
-                Value::Global { module, name } => format!("an object of {module}.{name}"),
+                Value::Global { module, name } => {
+                    format!("an object of {}.{}", printable(module), printable(name))
+                }
                 _ => "an object of no named class".to_owned(),
             },
             Value::Persistent(_) => "a storage".to_owned(),
