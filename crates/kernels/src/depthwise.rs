@@ -19,7 +19,7 @@ use crate::region::{Pads, Region};
 /// `weight`: `[C, 1, k, k]`; `bias`: `[C]`. Result: `[B, C, h', w']` with
 /// `h' = (height + top + bottom − k) / stride + 1`.
 ///
-/// Has a gradient for the plane and the weight (and, through candle, for bias and activation).
+/// Has gradients for plane, weight and bias.
 ///
 /// # Errors
 /// If shapes, types or devices do not match, the stride is 0, or the filter is larger than the
@@ -45,19 +45,16 @@ pub fn depthwise_conv2d(
         return depthwise_conv2d_candle(region, weight, bias, stride, pads, act);
     }
     let (plane, weight) = (plane.contiguous()?, weight.contiguous()?);
-    let tracked = plane.track_op() || weight.track_op() || bias.is_some_and(Tensor::track_op);
-    if tracked {
-        let ys = plane.apply_op2(&weight, DepthwiseConv2d { act: Activation::None, ..op })?;
-        let ys = match bias {
-            Some(bias) => ys.broadcast_add(&bias.reshape((1, op.geometry.channels, 1, 1))?)?,
-            None => ys,
-        };
+    let bias = match bias {
+        Some(bias) => bias.contiguous()?,
+        None => Tensor::zeros(op.geometry.channels, plane.dtype(), plane.device())?,
+    };
+    if plane.track_op() || weight.track_op() || bias.track_op() {
+        // The activation stays a separate operation, whose gradient is candle's.
+        let ys = plane.apply_op3(&weight, &bias, DepthwiseConv2d { act: Activation::None, ..op })?;
         return act.apply(&ys);
     }
-    match bias {
-        Some(bias) => plane.apply_op3_no_bwd(&weight, &bias.contiguous()?, &op),
-        None => plane.apply_op2_no_bwd(&weight, &op),
-    }
+    plane.apply_op3_no_bwd(&weight, &bias, &op)
 }
 
 /// [`depthwise_conv2d`] in candle's own operations: k² shifted products, summed. It serves the
@@ -199,7 +196,7 @@ struct DepthwiseConv2d {
 }
 
 impl DepthwiseConv2d {
-    fn forward<T: Float>(&self, xs: &[T], weight: &[T], bias: Option<&[T]>) -> Vec<T> {
+    fn forward<T: Float>(&self, xs: &[T], weight: &[T], bias: &[T]) -> Vec<T> {
         let g = &self.geometry;
         let taps = g.kernel * g.kernel;
         let (rows, columns) = g.padded();
@@ -209,8 +206,7 @@ impl DepthwiseConv2d {
             |scratch, (i, ys)| {
                 let c = i % g.channels;
                 let xs = &xs[i * g.plane_h * g.plane_w..][..g.plane_h * g.plane_w];
-                let bias = bias.map_or(T::ZERO, |b| b[c]);
-                run_plane(g, self.act, xs, &weight[c * taps..][..taps], bias, scratch, ys);
+                run_plane(g, self.act, xs, &weight[c * taps..][..taps], bias[c], scratch, ys);
             },
         );
         ys
@@ -349,54 +345,9 @@ fn contiguous<'a, T>(xs: &'a [T], layout: &Layout) -> Result<&'a [T]> {
     }
 }
 
-impl DepthwiseConv2d {
-    fn out_shape(&self) -> Shape {
-        let g = &self.geometry;
-        (g.batch, g.channels, g.out_h, g.out_w).into()
-    }
-}
-
-impl CustomOp2 for DepthwiseConv2d {
-    fn name(&self) -> &'static str {
-        "depthwise-conv2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ys = match (s1, s2) {
-            (CpuStorage::F32(xs), CpuStorage::F32(w)) => {
-                CpuStorage::F32(self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, None))
-            }
-            (CpuStorage::F64(xs), CpuStorage::F64(w)) => {
-                CpuStorage::F64(self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, None))
-            }
-            _ => bail!("depthwise: no kernel for {:?} and {:?}", s1.dtype(), s2.dtype()),
-        };
-        Ok((ys, self.out_shape()))
-    }
-
-    fn bwd(
-        &self,
-        plane: &Tensor,
-        weight: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let to_plane = grad.apply_op2_no_bwd(weight, &PlaneGrad(self.geometry))?;
-        let to_weight = plane.apply_op2_no_bwd(&grad, &WeightGrad(self.geometry))?;
-        Ok((Some(to_plane), Some(to_weight)))
-    }
-}
-
 impl CustomOp3 for DepthwiseConv2d {
     fn name(&self) -> &'static str {
-        "depthwise-conv2d-bias"
+        "depthwise-conv2d"
     }
 
     fn cpu_fwd(
@@ -408,19 +359,66 @@ impl CustomOp3 for DepthwiseConv2d {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let ys =
-            match (s1, s2, s3) {
-                (CpuStorage::F32(xs), CpuStorage::F32(w), CpuStorage::F32(b)) => CpuStorage::F32(
-                    self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, Some(contiguous(b, l3)?)),
-                ),
-                (CpuStorage::F64(xs), CpuStorage::F64(w), CpuStorage::F64(b)) => CpuStorage::F64(
-                    self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, Some(contiguous(b, l3)?)),
-                ),
-                _ => {
-                    bail!("depthwise: no kernel for {:?}, {:?} and {:?}", s1.dtype(), s2.dtype(), s3.dtype())
-                }
-            };
-        Ok((ys, self.out_shape()))
+        let ys = match (s1, s2, s3) {
+            (CpuStorage::F32(xs), CpuStorage::F32(w), CpuStorage::F32(b)) => {
+                CpuStorage::F32(self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, contiguous(b, l3)?))
+            }
+            (CpuStorage::F64(xs), CpuStorage::F64(w), CpuStorage::F64(b)) => {
+                CpuStorage::F64(self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, contiguous(b, l3)?))
+            }
+            _ => bail!("depthwise: no kernel for {:?}, {:?} and {:?}", s1.dtype(), s2.dtype(), s3.dtype()),
+        };
+        let g = &self.geometry;
+        Ok((ys, (g.batch, g.channels, g.out_h, g.out_w).into()))
+    }
+
+    fn bwd(
+        &self,
+        plane: &Tensor,
+        weight: &Tensor,
+        _bias: &Tensor,
+        _res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let to_plane = grad.apply_op2_no_bwd(weight, &Gradient(PlaneGrad(self.geometry)))?;
+        let to_weight = plane.apply_op2_no_bwd(&grad, &Gradient(WeightGrad(self.geometry)))?;
+        Ok((Some(to_plane), Some(to_weight), Some(grad.sum((0, 2, 3))?)))
+    }
+}
+
+/// One of the two gradients, on slices.
+trait Backward {
+    const NAME: &'static str;
+    fn shape(&self) -> Shape;
+    fn run<T: Float>(&self, a: &[T], b: &[T]) -> Vec<T>;
+}
+
+/// A gradient as candle calls it.
+struct Gradient<B>(B);
+
+impl<B: Backward> CustomOp2 for Gradient<B> {
+    fn name(&self) -> &'static str {
+        B::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let grad = match (s1, s2) {
+            (CpuStorage::F32(a), CpuStorage::F32(b)) => {
+                CpuStorage::F32(self.0.run(contiguous(a, l1)?, contiguous(b, l2)?))
+            }
+            (CpuStorage::F64(a), CpuStorage::F64(b)) => {
+                CpuStorage::F64(self.0.run(contiguous(a, l1)?, contiguous(b, l2)?))
+            }
+            _ => bail!("{}: no kernel for {:?} and {:?}", B::NAME, s1.dtype(), s2.dtype()),
+        };
+        Ok((grad, self.0.shape()))
     }
 }
 
@@ -450,7 +448,14 @@ impl Geometry {
 /// (grad of the result, weight) → grad of the plane.
 struct PlaneGrad(Geometry);
 
-impl PlaneGrad {
+impl Backward for PlaneGrad {
+    const NAME: &'static str = "depthwise-conv2d-plane-grad";
+
+    fn shape(&self) -> Shape {
+        let g = &self.0;
+        (g.batch, g.channels, g.plane_h, g.plane_w).into()
+    }
+
     fn run<T: Float>(&self, grad: &[T], weight: &[T]) -> Vec<T> {
         let g = &self.0;
         let taps = g.kernel * g.kernel;
@@ -472,36 +477,17 @@ impl PlaneGrad {
     }
 }
 
-impl CustomOp2 for PlaneGrad {
-    fn name(&self) -> &'static str {
-        "depthwise-conv2d-plane-grad"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let g = &self.0;
-        let to_plane = match (s1, s2) {
-            (CpuStorage::F32(d), CpuStorage::F32(w)) => {
-                CpuStorage::F32(self.run(contiguous(d, l1)?, contiguous(w, l2)?))
-            }
-            (CpuStorage::F64(d), CpuStorage::F64(w)) => {
-                CpuStorage::F64(self.run(contiguous(d, l1)?, contiguous(w, l2)?))
-            }
-            _ => bail!("depthwise: no backward for {:?} and {:?}", s1.dtype(), s2.dtype()),
-        };
-        Ok((to_plane, (g.batch, g.channels, g.plane_h, g.plane_w).into()))
-    }
-}
-
 /// (plane, grad of the result) → grad of the weight.
 struct WeightGrad(Geometry);
 
-impl WeightGrad {
+impl Backward for WeightGrad {
+    const NAME: &'static str = "depthwise-conv2d-weight-grad";
+
+    fn shape(&self) -> Shape {
+        let g = &self.0;
+        (g.channels, 1, g.kernel, g.kernel).into()
+    }
+
     fn run<T: Float>(&self, plane: &[T], grad: &[T]) -> Vec<T> {
         let g = &self.0;
         let taps = g.kernel * g.kernel;
@@ -525,31 +511,5 @@ impl WeightGrad {
             }
         });
         to_weight
-    }
-}
-
-impl CustomOp2 for WeightGrad {
-    fn name(&self) -> &'static str {
-        "depthwise-conv2d-weight-grad"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let g = &self.0;
-        let to_weight = match (s1, s2) {
-            (CpuStorage::F32(xs), CpuStorage::F32(d)) => {
-                CpuStorage::F32(self.run(contiguous(xs, l1)?, contiguous(d, l2)?))
-            }
-            (CpuStorage::F64(xs), CpuStorage::F64(d)) => {
-                CpuStorage::F64(self.run(contiguous(xs, l1)?, contiguous(d, l2)?))
-            }
-            _ => bail!("depthwise: no backward for {:?} and {:?}", s1.dtype(), s2.dtype()),
-        };
-        Ok((to_weight, (g.channels, 1, g.kernel, g.kernel).into()))
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | operation | backward | in place |
 //! |---|---|---|
-//! | [`depthwise_conv2d`] | input and weight | |
+//! | [`depthwise_conv2d`] | input, weight and bias | |
 //! | [`Region::bordered`] | input | |
 //! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
 //! | [`bias_act`] | through candle's operations | on the CPU, outside a graph |

@@ -5,11 +5,12 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
 use zoo_kernels::{Activation, Region};
-use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Tap, ZeroBorder};
+use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Tap};
 
+use crate::Grid;
 use crate::attention::Attention;
 use crate::config::DetectorConfig;
-use crate::{Grid, Memories, Window};
+use crate::net::{Probe, WindowedNet};
 
 /// Anchors a cell, level by level: C4, C5, and the four maps of the pyramid.
 pub const ANCHORS_PER_CELL: [usize; 6] = [3, 6, 6, 6, 6, 6];
@@ -21,9 +22,6 @@ const C4_BLOCK: usize = 14;
 const PYRAMID_CHANNELS: [usize; 4] = [512, 256, 256, 128];
 /// A pyramid layer keeps at least so many channels at small depths.
 const MIN_PYRAMID_CHANNELS: usize = 16;
-
-/// Sees every intermediate map by name; copy what is to outlive the step.
-pub type Probe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
 
 /// Predictions for all anchors of the full frame, before decoding.
 #[derive(Debug, Clone)]
@@ -156,41 +154,24 @@ impl DetectorNet {
         })
     }
 
-    /// The grid and frame that the attention network was built for, if there is one.
-    pub fn attention_grid(&self) -> Option<(Grid, FrameSize)> {
-        self.attention_grid
-    }
-
-    /// Single-frame mode: the whole frame `xs` (`[B, 3, H, W]`, any size), zeros around it.
+    /// Folds batch norm for inference.
     ///
     /// # Errors
-    /// If a shape does not fit.
-    pub fn single_frame(&self, xs: &Tensor) -> Result<RawDetections> {
-        self.forward(xs, &mut ZeroBorder, false, &mut |_, _| Ok(()))
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.backbone.prepare()?;
+        self.pyramid.iter_mut().try_for_each(PyramidLayer::prepare)?;
+        for head in self.class_heads.iter_mut().chain(&mut self.box_heads) {
+            head.depthwise.prepare()?;
+        }
+        self.attention.iter_mut().try_for_each(Attention::prepare)
     }
+}
 
-    /// A Patchwork step: `xs` is `window` of a frame of `frame`; everything else comes from, and
-    /// goes to, the memories.
-    ///
-    /// # Errors
-    /// If a shape does not fit, or the window does not lie on multiples of 32.
-    pub fn step(
-        &self,
-        xs: &Tensor,
-        frame: FrameSize,
-        window: Window,
-        memories: &mut Memories,
-        with_q: bool,
-    ) -> Result<RawDetections> {
-        self.forward(xs, &mut memories.at(frame, window), with_q, &mut |_, _| Ok(()))
-    }
+impl WindowedNet for DetectorNet {
+    type Raw = RawDetections;
 
-    /// The one forward pass behind both modes. `around` says what lies outside `xs` and restores
-    /// full-frame maps; `probe` sees the maps on the way.
-    ///
-    /// # Errors
-    /// If a shape does not fit, or `with_q` is asked of a net without attention.
-    pub fn forward(
+    fn forward(
         &self,
         xs: &Tensor,
         around: &mut dyn Surroundings,
@@ -254,22 +235,15 @@ impl DetectorNet {
         predictions.finish(q)
     }
 
-    /// Folds batch norm for inference.
-    ///
-    /// # Errors
-    /// If candle cannot compute the folded weights.
-    pub fn prepare(&mut self) -> Result<()> {
-        self.backbone.prepare()?;
-        self.pyramid.iter_mut().try_for_each(PyramidLayer::prepare)?;
-        for head in self.class_heads.iter_mut().chain(&mut self.box_heads) {
-            head.depthwise.prepare()?;
-        }
-        self.attention.iter_mut().try_for_each(Attention::prepare)
+    fn q_values(raw: &RawDetections) -> Option<&Tensor> {
+        raw.q.as_ref()
     }
 
-    /// Counts one step that sees `window` of a frame of `frame` (the same for single-frame mode),
-    /// the attention network only `with_q`.
-    pub fn cost(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
+    fn attention_grid(&self) -> Option<(Grid, FrameSize)> {
+        self.attention_grid
+    }
+
+    fn cost(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
         let sizes = self.backbone.cost(window, tally);
         let at = |i: usize| sizes.get(i).copied().unwrap_or(window);
         let (c4, c5) = (at(C4_BLOCK - 1), at(sizes.len().saturating_sub(1)));

@@ -4,19 +4,14 @@ use serde::Serialize;
 use zoo_core::{Cost, FrameSize, Tally};
 
 use crate::config::Mode;
-use crate::detector::DetectorNet;
-use crate::segmenter::SegmenterNet;
-use crate::{Result, Window};
+use crate::{Result, Window, WindowedNet};
 
-/// A net whose steps can be counted.
-pub trait StepCost {
-    /// Counts one step that sees `window` of a frame of `frame`, with the attention network if asked.
-    fn count(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally);
-
+/// The counts of a net's steps.
+pub trait StepCost: WindowedNet {
     /// The layers of one step that sees `window` of a frame of `frame`.
     fn step_cost(&self, frame: FrameSize, window: FrameSize, with_q: bool) -> Cost {
         let mut tally = Tally::new();
-        self.count(frame, window, with_q, &mut tally);
+        self.cost(frame, window, with_q, &mut tally);
         tally.total()
     }
 
@@ -56,14 +51,4 @@ pub struct StepFlops {
     pub avg: f64,
 }
 
-impl StepCost for DetectorNet {
-    fn count(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
-        self.cost(frame, window, with_q, tally);
-    }
-}
-
-impl StepCost for SegmenterNet {
-    fn count(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
-        self.cost(frame, window, with_q, tally);
-    }
-}
+impl<N: WindowedNet> StepCost for N {}

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use zoo_core::{Detections, FrameSize, Image, SegMap, Streaming};
-use zoo_layers::{Surroundings, ZeroBorder};
 
 use crate::anchors::anchors;
 use crate::config::{DetectorConfig, Mode, SegmenterConfig};
@@ -13,8 +12,8 @@ use crate::detector::{DetectorNet, RawDetections};
 use crate::error::Context as _;
 use crate::postprocess::{Candidates, to_detections};
 use crate::segmenter::{RawMask, SegmenterNet};
-use crate::stream::{Pass, Preparation, Step, Stream, WindowedNet};
-use crate::{Error, Grid, Result};
+use crate::stream::{Pass, Preparation, Step, Stream};
+use crate::{Error, Result, WindowedNet};
 
 /// Logits of the mask's class at the threshold sigmoid = 0.5.
 const MASK_THRESHOLD: f32 = 0.0;
@@ -150,27 +149,6 @@ impl Streaming for PatchworkDet {
     }
 }
 
-impl WindowedNet for DetectorNet {
-    type Raw = RawDetections;
-
-    fn run(
-        &self,
-        xs: &Tensor,
-        around: &mut dyn Surroundings,
-        with_q: bool,
-    ) -> candle_core::Result<RawDetections> {
-        self.forward(xs, around, with_q, &mut |_, _| Ok(()))
-    }
-
-    fn q_values(raw: &RawDetections) -> Option<&Tensor> {
-        raw.q.as_ref()
-    }
-
-    fn attention(&self) -> Option<(Grid, FrameSize)> {
-        self.attention_grid()
-    }
-}
-
 /// The Patchwork segmenter: one object against the background.
 #[derive(Debug, Clone)]
 pub struct PatchworkSeg {
@@ -254,7 +232,7 @@ impl zoo_core::Segmenter for PatchworkSeg {
             .map(|image| {
                 let preparation = Preparation::new(image.size(), frame, resize, normalization)?;
                 let xs = preparation.frame(image, &self.device)?;
-                let raw = self.net.run(&xs, &mut ZeroBorder, false).context("single frame")?;
+                let raw = self.net.single_frame(&xs).context("single frame")?;
                 self.decode(Pass { raw, mirrored: None }, image.size())
             })
             .collect()
@@ -278,22 +256,6 @@ impl Streaming for PatchworkSeg {
             |pass, source| self.decode(pass, source),
             |source| two_class_map(source, vec![0; source.area()]),
         )
-    }
-}
-
-impl WindowedNet for SegmenterNet {
-    type Raw = RawMask;
-
-    fn run(&self, xs: &Tensor, around: &mut dyn Surroundings, with_q: bool) -> candle_core::Result<RawMask> {
-        self.forward(xs, around, with_q, &mut |_, _| Ok(()))
-    }
-
-    fn q_values(raw: &RawMask) -> Option<&Tensor> {
-        raw.q.as_ref()
-    }
-
-    fn attention(&self) -> Option<(Grid, FrameSize)> {
-        self.attention_grid()
     }
 }
 

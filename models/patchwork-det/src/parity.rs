@@ -11,7 +11,7 @@ use zoo_parity::{BoxError, Case, Golden, Outputs, Tolerance, seeded};
 use crate::anchors::{Anchor, AnchorConfig, anchors};
 use crate::config::{DetectorConfig, SegmenterConfig};
 use crate::postprocess::{Candidates, PostProcess};
-use crate::{DetectorNet, Grid, Memories, SegmenterNet, Window};
+use crate::{DetectorNet, Grid, Memories, SegmenterNet, Window, WindowedNet};
 
 /// Whole nets: random deep nets amplify rounding; the references themselves sit up to 8e-5 from an
 /// f64 run.
@@ -185,14 +185,15 @@ fn push_decoded(outputs: &mut Outputs, priors: &[Anchor], codes: &[Vec<f32>]) ->
     Ok(outputs.push_values("decoded", &[priors.len(), 4], decoded)?)
 }
 
-fn detector_stream(
+/// Runs a stream's steps and keeps what the file stores of each; `finish` adds a step's predictions.
+fn stream<N: WindowedNet>(
+    net: &N,
     golden: &Golden,
     device: &Device,
     cfg: &NetConfig,
     grid: Grid,
-    prepared: bool,
+    finish: impl Fn(&N::Raw) -> Vec<(&'static str, Tensor)>,
 ) -> Result<Outputs, BoxError> {
-    let net = cfg.detector(golden, device, Some(grid), prepared)?;
     let mut outputs = Outputs::new();
     let mut memories = Memories::new();
     for step in cfg.steps(golden, device, grid) {
@@ -204,15 +205,28 @@ fn detector_stream(
             |name| format!("step{t}.{name}"),
             |probe| net.forward(&xs, &mut around, true, probe),
         )?;
-        outputs.push(format!("step{t}.logits"), &raw.logits)?;
-        outputs.push(format!("step{t}.boxes"), &raw.boxes)?;
-        outputs.push(format!("step{t}.seen"), &raw.seen)?;
-        if let Some(q) = &raw.q {
+        for (name, tensor) in finish(&raw) {
+            outputs.push(format!("step{t}.{name}"), &tensor)?;
+        }
+        if let Some(q) = N::q_values(&raw) {
             outputs.push(format!("step{t}.q"), q)?;
         }
     }
     push_memories(&mut outputs, golden, &memories)?;
     Ok(outputs)
+}
+
+fn detector_stream(
+    golden: &Golden,
+    device: &Device,
+    cfg: &NetConfig,
+    grid: Grid,
+    prepared: bool,
+) -> Result<Outputs, BoxError> {
+    let net = cfg.detector(golden, device, Some(grid), prepared)?;
+    stream(&net, golden, device, cfg, grid, |raw| {
+        vec![("logits", raw.logits.clone()), ("boxes", raw.boxes.clone()), ("seen", raw.seen.clone())]
+    })
 }
 
 fn push_memories(outputs: &mut Outputs, golden: &Golden, memories: &Memories) -> Result<(), BoxError> {
@@ -239,25 +253,9 @@ fn segmenter_stream(golden: &Golden, device: &Device, prepared: bool) -> Result<
     if prepared {
         net.prepare()?;
     }
-    let mut outputs = Outputs::new();
-    let mut memories = Memories::new();
-    for step in cfg.steps(golden, device, grid) {
-        let (t, window, xs) = step?;
-        let mut around = memories.at(cfg.frame(), window);
-        let raw = probed(
-            &mut outputs,
-            golden,
-            |name| format!("step{t}.{name}"),
-            |probe| net.forward(&xs, &mut around, true, probe),
-        )?;
-        outputs.push(format!("step{t}.logits"), &raw.logits)?;
-        outputs.push(format!("step{t}.seen"), &raw.seen)?;
-        if let Some(q) = &raw.q {
-            outputs.push(format!("step{t}.q"), q)?;
-        }
-    }
-    push_memories(&mut outputs, golden, &memories)?;
-    Ok(outputs)
+    stream(&net, golden, device, &cfg, grid, |raw| {
+        vec![("logits", raw.logits.clone()), ("seen", raw.seen.clone())]
+    })
 }
 
 /// One convolution behind one cell, for each stride, over windows and at last the whole frame.

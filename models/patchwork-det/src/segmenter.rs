@@ -5,12 +5,12 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
 use zoo_kernels::Activation;
-use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Tap, ZeroBorder};
+use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Tap};
 
+use crate::Grid;
 use crate::attention::Attention;
 use crate::config::SegmenterConfig;
-use crate::detector::Probe;
-use crate::{Grid, Memories, Window};
+use crate::net::{Probe, WindowedNet};
 
 /// Features that the 3×3 laterals read, finest first: strides 4, 8, 16.
 const LATERALS: [usize; 3] = [3, 6, 13];
@@ -77,39 +77,22 @@ impl SegmenterNet {
         Ok(Self { backbone, laterals, top, logits, attention, attention_grid })
     }
 
-    /// The grid and frame that the attention network was built for, if there is one.
-    pub fn attention_grid(&self) -> Option<(Grid, FrameSize)> {
-        self.attention_grid
-    }
-
-    /// Single-frame mode: the whole frame `xs` (`[B, 3, H, W]`, sides multiples of 32).
+    /// Folds batch norm for inference.
     ///
     /// # Errors
-    /// If a shape does not fit.
-    pub fn single_frame(&self, xs: &Tensor) -> Result<RawMask> {
-        self.forward(xs, &mut ZeroBorder, false, &mut |_, _| Ok(()))
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.backbone.prepare()?;
+        self.laterals.iter_mut().try_for_each(ConvNormAct::prepare)?;
+        self.top.prepare()?;
+        self.attention.iter_mut().try_for_each(Attention::prepare)
     }
+}
 
-    /// A Patchwork step: `xs` is `window` of a frame of `frame`.
-    ///
-    /// # Errors
-    /// If a shape does not fit, or the window does not lie on multiples of 32.
-    pub fn step(
-        &self,
-        xs: &Tensor,
-        frame: FrameSize,
-        window: Window,
-        memories: &mut Memories,
-        with_q: bool,
-    ) -> Result<RawMask> {
-        self.forward(xs, &mut memories.at(frame, window), with_q, &mut |_, _| Ok(()))
-    }
+impl WindowedNet for SegmenterNet {
+    type Raw = RawMask;
 
-    /// The one forward pass behind both modes.
-    ///
-    /// # Errors
-    /// If a shape does not fit, or `with_q` is asked of a net without attention.
-    pub fn forward(
+    fn forward(
         &self,
         xs: &Tensor,
         around: &mut dyn Surroundings,
@@ -155,19 +138,15 @@ impl SegmenterNet {
         Ok(RawMask { logits, seen, q })
     }
 
-    /// Folds batch norm for inference.
-    ///
-    /// # Errors
-    /// If candle cannot compute the folded weights.
-    pub fn prepare(&mut self) -> Result<()> {
-        self.backbone.prepare()?;
-        self.laterals.iter_mut().try_for_each(ConvNormAct::prepare)?;
-        self.top.prepare()?;
-        self.attention.iter_mut().try_for_each(Attention::prepare)
+    fn q_values(raw: &RawMask) -> Option<&Tensor> {
+        raw.q.as_ref()
     }
 
-    /// Counts one step that sees `window` of a frame of `frame`, the attention network only `with_q`.
-    pub fn cost(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
+    fn attention_grid(&self) -> Option<(Grid, FrameSize)> {
+        self.attention_grid
+    }
+
+    fn cost(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
         let sizes = self.backbone.cost(window, tally);
         let mut size = sizes.last().copied().unwrap_or(window);
         self.top.cost(size, tally);

@@ -1,6 +1,6 @@
 //! One video through a windowed net: preparation of windows, start-up, choice, memories, mirror.
 //!
-//! The same for the detector and the segmenter; what differs stands behind [`WindowedNet`].
+//! The same for the detector and the segmenter; what differs stands behind [`WindowedNet`](crate::WindowedNet).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,35 +9,16 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use zoo_core::{FrameSize, Image};
-use zoo_layers::{Surroundings, ZeroBorder};
 use zoo_vision::{Normalization, Region, Resize, Resizer};
 
 use crate::config::{Mode, Start};
 use crate::error::Context;
+use crate::net::WindowedNet;
 use crate::policy::{Needs, Observation, Policy};
 use crate::{Error, Grid, Memories, Result, Window};
 
 /// The motion policy compares every so many pixels of every so many rows.
 const MOTION_STEP: usize = 4;
-
-/// A net that sees a window and predicts for the frame.
-pub trait WindowedNet {
-    /// Its predictions before decoding.
-    type Raw;
-
-    /// One forward pass over `xs`, whatever lies around it.
-    ///
-    /// # Errors
-    /// If a shape does not fit.
-    fn run(&self, xs: &Tensor, around: &mut dyn Surroundings, with_q: bool)
-    -> candle_core::Result<Self::Raw>;
-
-    /// The Q-values `[1, |A|]` among the predictions, if they were asked for.
-    fn q_values(raw: &Self::Raw) -> Option<&Tensor>;
-
-    /// The grid and frame of its attention network, if it has one.
-    fn attention(&self) -> Option<(Grid, FrameSize)>;
-}
 
 /// Resizing and normalisation of a stream's frames.
 #[derive(Debug, Clone)]
@@ -238,8 +219,8 @@ impl<O: Clone> Stream<O> {
                 }
                 let policy = policy.build(*grid)?;
                 let needs = policy.needs();
-                if needs.q && net.attention() != Some((*grid, frame)) {
-                    let has = net.attention().map_or("none".to_owned(), |(g, f)| {
+                if needs.q && net.attention_grid() != Some((*grid, frame)) {
+                    let has = net.attention_grid().map_or("none".to_owned(), |(g, f)| {
                         format!("one for M={} N={} at {f}", g.m(), g.n())
                     });
                     return Err(Error::Policy {
@@ -331,7 +312,7 @@ impl<O: Clone> Stream<O> {
             (Mode::Interval { every, .. }, None) if !index.is_multiple_of(*every) => (None, None, None),
             (_, None) => {
                 let xs = self.preparation.frame(frame, device)?;
-                let raw = net.run(&xs, &mut ZeroBorder, false).context("single frame")?;
+                let raw = net.single_frame(&xs).context("single frame")?;
                 (Some(Pass { raw, mirrored: None }), Some(full), None)
             }
         };
@@ -375,12 +356,12 @@ impl Windows {
         let mirrored = match &mut self.mirrored {
             Some(memories) => {
                 let xs = xs.flip(&[3]).context("mirror")?;
-                let mut around = memories.at(frame, window.mirrored(frame));
-                Some(net.run(&xs, &mut around, false).context("mirrored window")?)
+                let window = window.mirrored(frame);
+                Some(net.step(&xs, frame, window, memories, false).context("mirrored window")?)
             }
             None => None,
         };
-        let raw = net.run(&xs, &mut self.memories.at(frame, window), self.needs.q).context("window")?;
+        let raw = net.step(&xs, frame, window, &mut self.memories, self.needs.q).context("window")?;
         self.q = N::q_values(&raw).map(q_row).transpose().context("Q-values")?;
         if let (Some(map), Some(shown)) = (&mut self.motion, &shown) {
             map.update(shown, window);

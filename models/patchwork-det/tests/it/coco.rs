@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
+use patchwork_det::WindowedNet as _;
 use patchwork_det::detector::RawDetections;
 use patchwork_det::postprocess::Candidates;
 use patchwork_det::vision::{self, Resizer};

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use patchwork_det::detector::RawDetections;
-use patchwork_det::{Grid, Memories, Window};
+use patchwork_det::{Grid, Memories, Window, WindowedNet};
 use zoo_core::FrameSize;
 use zoo_layers::ZeroBorder;
 

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use patchwork_det::config::{Config, Preset};
 use patchwork_det::plain::PlainDetector;
-use patchwork_det::{DetectorConfig, DetectorNet, FrameSize, SegmenterConfig, SegmenterNet};
+use patchwork_det::{DetectorConfig, DetectorNet, FrameSize, SegmenterConfig, SegmenterNet, WindowedNet};
 
 use crate::support::{
     noise, relative_l2, seeded_weights, small_detector, small_detector_config, small_segmenter,
