@@ -230,8 +230,14 @@ impl SimpleBackend for Fitting {
         dtype: DType,
         device: &Device,
     ) -> candle_core::Result<Tensor> {
-        self.notes().requested.insert(name.to_owned(), Some(shape.dims().to_vec()));
         let fits = self.checkpoint.tensors().get(name).is_some_and(|entry| entry.shape == shape.dims());
+        let asked = Some(shape.dims().to_vec());
+        // A shape that does not fit stays noted, should the net ask again for another.
+        if fits {
+            self.notes().requested.entry(name.to_owned()).or_insert(asked);
+        } else {
+            self.notes().requested.insert(name.to_owned(), asked);
+        }
         match fits.then(|| self.load(name, dtype, device)).flatten() {
             Some(tensor) => Ok(tensor),
             None => Tensor::zeros(shape, dtype, device),

@@ -139,6 +139,17 @@ fn a_tensor_asked_for_without_a_shape_is_reported_too() {
 }
 
 #[test]
+fn a_shape_that_does_not_fit_is_reported_even_if_another_request_does() {
+    for order in [[2, 4], [4, 2]] {
+        let error = load("Net", checkpoint(&[("w", &[4])]), &LoadOptions::default(), |vb| {
+            order.iter().try_for_each(|&size| vb.get(size, "w").map(drop))
+        })
+        .unwrap_err();
+        assert_eq!(report(error).wrong_shape[0].expected, [2], "{order:?}");
+    }
+}
+
+#[test]
 fn other_failures_keep_their_own_words() {
     let nan = Tensor::new(&[1f32, f32::NAN], &Device::Cpu).unwrap();
     let bytes = zoo_hub::convert::to_safetensors([("w", &nan)], &Default::default()).unwrap();
