@@ -119,22 +119,22 @@ pub fn fetch<S: AsRef<str>>(
     options: &LoadOptions,
 ) -> Result<Fetched> {
     let settings = options.settings();
-    let mut session = Session::open(&settings, target, accept)?;
-    let files = files.iter().map(|file| session.obtain(file.as_ref())).collect::<Result<_>>()?;
-    let (commit, ledger) = session.close()?;
+    let mut fetching = Fetching::open(&settings, target, accept)?;
+    let files = files.iter().map(|file| fetching.obtain(file.as_ref())).collect::<Result<_>>()?;
+    let (commit, ledger) = fetching.close()?;
     Ok(Fetched { commit, ledger, files })
 }
 
 /// [`fetch`] of one file, without a change being accepted.
 pub(crate) fn fetch_one(settings: &Settings, target: &RepoRevision, file: &str) -> Result<FetchedFile> {
-    let mut session = Session::open(settings, target, false)?;
-    let file = session.obtain(file)?;
-    session.close()?;
+    let mut fetching = Fetching::open(settings, target, false)?;
+    let file = fetching.obtain(file)?;
+    fetching.close()?;
     Ok(file)
 }
 
 /// One repository at one commit, with the record locked.
-struct Session<'a> {
+struct Fetching<'a> {
     settings: &'a Settings,
     target: &'a RepoRevision,
     accept: bool,
@@ -148,7 +148,7 @@ struct Session<'a> {
     _guard: fs::File,
 }
 
-impl<'a> Session<'a> {
+impl<'a> Fetching<'a> {
     fn open(settings: &'a Settings, target: &'a RepoRevision, accept: bool) -> Result<Self> {
         let root = settings.cache_dir()?;
         let path = root.join(LEDGER);
