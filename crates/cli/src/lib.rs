@@ -1,1 +1,33 @@
 //! The zoo command and one short demo binary a paper.
+//!
+//! The binaries only call the functions here; a model is one file (or folder) in `models` and one
+//! line in its list.
+
+mod args;
+mod commands;
+mod exit;
+mod host;
+mod models;
+mod output;
+mod progress;
+mod scene;
+mod session;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The command `zoo`.
+pub fn zoo() -> ExitCode {
+    let zoo = commands::Zoo::parse();
+    exit::start_log(zoo.verbose);
+    exit::code(commands::run(&zoo.command))
+}
+
+/// The demo binary `patchwork-det`.
+pub fn patchwork_det() -> ExitCode {
+    let demo = models::patchwork::Demo::parse();
+    exit::start_log(demo.verbose);
+    exit::code(demo.run())
+}

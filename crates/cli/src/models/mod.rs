@@ -1,0 +1,170 @@
+//! The models that the commands know. A new one is a module here and a line in [`ALL`].
+
+mod mobilenet;
+pub mod patchwork;
+
+use std::io::Write;
+
+use anyhow::{Result, bail};
+use candle_core::DType;
+use candle_core::{Device, Shape, Tensor};
+use candle_nn::VarBuilder;
+use candle_nn::var_builder::SimpleBackend;
+use serde_json::Value as Json;
+use zoo_core::ModelInfo;
+use zoo_hub::{Checkpoint, LoadOptions};
+use zoo_parity::{Case, seeded};
+
+use crate::args::RunArgs;
+use crate::commands::bench::BenchArgs;
+use crate::commands::eval::EvalArgs;
+use crate::exit::{Outcome, Usage};
+
+/// A model as the commands see it. A preset is one of [`Model::presets`].
+pub trait Model: Sync {
+    /// As on the command line: the crate's name, or `layers/NAME`.
+    fn name(&self) -> &'static str;
+
+    /// Its configurations that have a name; the first is the default.
+    fn presets(&self) -> Vec<&'static str>;
+
+    /// What `zoo info` lists, one entry a preset.
+    fn infos(&self) -> Result<Vec<ModelInfo>>;
+
+    /// What `zoo info MODEL` adds for people: the paper's tables.
+    fn print_tables(&self, _: &mut dyn Write) -> Result<()> {
+        Ok(())
+    }
+
+    /// `zoo run`.
+    fn run(&self, preset: Option<&str>, args: &RunArgs) -> Result<Outcome>;
+
+    /// `zoo bench`.
+    fn bench(&self, _: &BenchArgs) -> Result<()> {
+        bail!(Usage(format!("{} has no benchmark", self.name())))
+    }
+
+    /// `zoo eval`.
+    fn eval(&self, _: &EvalArgs) -> Result<()> {
+        bail!(Usage(format!("{} has no evaluation", self.name())))
+    }
+
+    /// Holds a checkpoint against the net of a preset; gives what goes into `config.json`.
+    ///
+    /// # Errors
+    /// If it does not fit, with the report.
+    fn fit(&self, preset: Option<&str>, checkpoint: Checkpoint) -> Result<Json>;
+
+    /// What `zoo parity` can run.
+    fn parity_cases(&self) -> Vec<Case> {
+        Vec::new()
+    }
+}
+
+/// All models.
+pub const ALL: [&dyn Model; 2] = [&patchwork::Patchwork, &mobilenet::MobileNet];
+
+/// A model and, if one was named, a preset of it.
+pub struct Chosen {
+    pub model: &'static dyn Model,
+    pub preset: Option<&'static str>,
+}
+
+/// Every name that [`find`] takes.
+fn names() -> impl Iterator<Item = (String, Chosen)> {
+    ALL.into_iter().flat_map(|model| {
+        let plain = (model.name().to_owned(), Chosen { model, preset: None });
+        let presets = model.presets().into_iter().map(move |preset| {
+            (format!("{}/{preset}", model.name()), Chosen { model, preset: Some(preset) })
+        });
+        std::iter::once(plain).chain(presets)
+    })
+}
+
+/// The model called `MODEL` or `MODEL/PRESET`.
+pub fn find(text: &str) -> Result<Chosen> {
+    if let Some((_, chosen)) = names().find(|(name, _)| name == text) {
+        return Ok(chosen);
+    }
+    let known: Vec<String> = names().map(|(name, _)| name).collect();
+    let nearest = known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(name, text), name))
+        .min()
+        .filter(|(edits, _)| *edits <= text.chars().count().div_ceil(2))
+        .map(|(_, name)| format!(" (did you mean {name}?)"));
+    Err(Usage::error(format_args!(
+        "unknown model '{text}'{}: known are {}",
+        nearest.unwrap_or_default(),
+        known.join(", ")
+    )))
+}
+
+/// Random weights that follow from their names, their shapes and `seed`: the same on every machine.
+pub fn random_weights(seed: u64, device: &Device) -> VarBuilder<'static> {
+    VarBuilder::from_backend(Box::new(Random { seed }), DType::F32, device.clone())
+}
+
+struct Random {
+    seed: u64,
+}
+
+impl SimpleBackend for Random {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: candle_nn::Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let name = format!("{}/{name}", self.seed);
+        let values = seeded::value(&name, shape.dims()).map_err(candle_core::Error::wrap)?;
+        Tensor::from_vec(values, shape, device)?.to_dtype(dtype)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        candle_core::bail!("{name}: a random tensor needs a shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        true
+    }
+}
+
+/// Builds a net only to see whether a checkpoint fits it.
+fn check_fit<M>(
+    name: &str,
+    checkpoint: Checkpoint,
+    build: impl FnOnce(VarBuilder<'static>) -> candle_core::Result<M>,
+) -> Result<()> {
+    zoo_hub::load(name, checkpoint, &LoadOptions::default(), build)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_found_by_name_and_unknown_ones_get_a_suggestion() {
+        let chosen = find("patchwork-det/coco").unwrap();
+        assert_eq!((chosen.model.name(), chosen.preset), ("patchwork-det", Some("coco")));
+        assert_eq!(find("layers/mobilenet-v2").unwrap().preset, None);
+        let fault = |text| find(text).err().unwrap().to_string();
+        let message = fault("patchwork-det/cocoa");
+        assert!(message.contains("did you mean patchwork-det/coco?"), "{message}");
+        assert!(message.contains("layers/mobilenet-v2"), "{message}");
+        assert!(!fault("zzz").contains("did you mean"), "{}", fault("zzz"));
+    }
+
+    #[test]
+    fn random_weights_follow_the_seed() {
+        let values = |seed| {
+            let vb = random_weights(seed, &Device::Cpu);
+            vb.get((2, 3), "a.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        assert_eq!(values(1), values(1));
+        assert_ne!(values(1), values(2));
+    }
+}

@@ -1,0 +1,274 @@
+//! `zoo run patchwork-det`: pictures one by one, clips as streams.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use candle_core::Device;
+use patchwork_det::config::{Config, DetectorConfig, Mode, SegmenterConfig};
+use patchwork_det::flops::{StepCost, StepFlops};
+use patchwork_det::{
+    Detector as _, DetectorWeights, Error, FrameSize, PatchworkDet, PatchworkSeg, PolicyKind, Preset,
+    Pretrained, Segmenter as _, SegmenterWeights, Step, Stream, Streaming,
+};
+use zoo_metrics::latency::Timings;
+
+use super::stream_args::Task;
+use super::{picture_area, usage};
+use crate::args::{RunArgs, WeightArgs};
+use crate::exit::{Outcome, Usage, note};
+use crate::models::random_weights;
+use crate::output::{Answer, Circumstances};
+use crate::progress::Progress;
+use crate::session::{Input, Session, first_frame, print_timings, still_timings};
+use crate::table::{Table, number};
+
+/// Frames of a stream whose time does not count.
+const WARM_UP: usize = 10;
+
+/// Either model, weights loaded.
+pub enum Net {
+    Detector(PatchworkDet),
+    Segmenter(PatchworkSeg),
+}
+
+/// Runs all inputs.
+pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
+    let options = &args.patchwork;
+    let preset = choose(preset, options.task)?;
+    let mode = options.clip_mode(args.weights.seed)?;
+    let config = configured(preset, &mode, args)?;
+    let device = args.compute.start()?;
+    let net = load(preset, config, &args.weights, &device)?;
+    let caveat = args.weights.random.then_some("random weights");
+    let mut timings = still_timings();
+    let outcome = Session::run(args, caveat, |session, input| match (&net, input.is_clip) {
+        (Net::Detector(model), false) => {
+            let model = model.clone().with_frame(options.size.unwrap_or(model.config().frame));
+            session.stills(input, args.batch, &mut timings, |images| Ok(model.detect(images)?))
+        }
+        (Net::Segmenter(model), false) => {
+            let frame = options.size.unwrap_or(model.config().frame);
+            let model = model.clone().with_frame(frame).map_err(usage)?;
+            session.stills(input, args.batch, &mut timings, |images| Ok(model.segment(images)?))
+        }
+        (Net::Detector(model), true) => clip(session, input, |source| {
+            let frame = options.clip_size(source, &mode)?;
+            let flops = flops(model.net(), frame, &mode)?;
+            Ok(Prepared { model: model.clone().with_frame(frame).with_mode(mode.clone()), flops })
+        }),
+        (Net::Segmenter(model), true) => clip(session, input, |source| {
+            let frame = options.clip_size(source, &mode)?;
+            let flops = flops(model.net(), frame, &mode)?;
+            let model = model.clone().with_frame(frame).map_err(usage)?;
+            Ok(Prepared { model: model.with_mode(mode.clone()), flops })
+        }),
+    })?;
+    if args.output.timings {
+        print_timings(&timings);
+    }
+    Ok(outcome)
+}
+
+fn choose(preset: Option<Preset>, task: Option<Task>) -> Result<Preset> {
+    let preset = match (preset, task) {
+        (Some(preset), _) => preset,
+        (None, Some(Task::Segment)) => Preset::Davis,
+        (None, _) => Preset::Coco,
+    };
+    let segments = matches!(preset.config(), Config::Segmenter(_));
+    match task {
+        Some(Task::Segment) if !segments => Err(Usage::error(format_args!(
+            "preset {} detects: --task segment goes with davis or davis-depth0.5",
+            preset.name()
+        ))),
+        Some(Task::Detect) if segments => Err(Usage::error(format_args!(
+            "preset {} segments: --task detect goes with coco or vid",
+            preset.name()
+        ))),
+        _ => Ok(preset),
+    }
+}
+
+/// The preset's configuration with what the command line changes in the net itself.
+fn configured(preset: Preset, mode: &Mode, args: &RunArgs) -> Result<Config> {
+    let own_weights = args.weights.random || args.weights.weights.is_some();
+    if args.patchwork.depth.is_some() && !own_weights {
+        return Err(Usage::error("--depth changes the net: give weights for it (--weights), or --random"));
+    }
+    // An attention network is only there for whoever brings or invents its weights.
+    let attention = match mode {
+        Mode::Windows { grid, policy: PolicyKind::Learned, .. } if own_weights => Some(*grid),
+        _ => None,
+    };
+    Ok(match preset.config() {
+        Config::Detector(mut cfg) => {
+            cfg.backbone.depth = args.patchwork.depth.unwrap_or(cfg.backbone.depth);
+            if attention.is_some() {
+                cfg.frame = args.patchwork.size.unwrap_or(cfg.frame);
+                cfg.attention = attention;
+            }
+            cfg.validate().map_err(usage)?;
+            Config::Detector(cfg)
+        }
+        Config::Segmenter(mut cfg) => {
+            cfg.backbone.depth = args.patchwork.depth.unwrap_or(cfg.backbone.depth);
+            if attention.is_some() {
+                cfg.frame = args.patchwork.size.unwrap_or(cfg.frame);
+                cfg.attention = attention;
+            }
+            cfg.validate().map_err(usage)?;
+            Config::Segmenter(cfg)
+        }
+    })
+}
+
+/// Loads the weights that were asked for, and folds batch norm.
+pub fn load(preset: Preset, config: Config, weights: &WeightArgs, device: &Device) -> Result<Net> {
+    let options = weights.options(device)?;
+    let random = weights.random.then(|| random_weights(weights.seed, device));
+    match config {
+        Config::Detector(cfg) => Ok(Net::Detector(match (random, &weights.weights) {
+            (Some(vb), _) => {
+                let mut model = PatchworkDet::build(&cfg, vb)?;
+                model.fold()?;
+                model
+            }
+            (None, Some(path)) => PatchworkDet::from_file(&cfg, path, &options)?,
+            (None, None) if cfg == DetectorConfig::coco() => {
+                PatchworkDet::from_pretrained(DetectorWeights::CocoSsdLite, &options)?
+            }
+            (None, None) if cfg == DetectorConfig::vid(1.0) => {
+                PatchworkDet::from_pretrained(DetectorWeights::ImagenetVid, &options).map_err(untrained)?
+            }
+            (None, None) => return Err(nobody(preset)),
+        })),
+        Config::Segmenter(cfg) => Ok(Net::Segmenter(match (random, &weights.weights) {
+            (Some(vb), _) => {
+                let mut model = PatchworkSeg::build(&cfg, vb)?;
+                model.fold()?;
+                model
+            }
+            (None, Some(path)) => PatchworkSeg::from_file(&cfg, path, &options)?,
+            (None, None) if cfg == SegmenterConfig::davis(1.0) => {
+                PatchworkSeg::from_pretrained(SegmenterWeights::Davis, &options).map_err(untrained)?
+            }
+            (None, None) => return Err(nobody(preset)),
+        })),
+    }
+}
+
+fn untrained(error: zoo_hub::Error) -> anyhow::Error {
+    match error {
+        zoo_hub::Error::NeverTrained { .. } => Usage::error(format_args!(
+            "{error}; --weights FILE takes your own, --random tries the machinery (what it finds means nothing)"
+        )),
+        other => other.into(),
+    }
+}
+
+fn nobody(preset: Preset) -> anyhow::Error {
+    Usage::error(format_args!(
+        "nobody has trained weights for patchwork-det/{}: --weights FILE takes your own, --random tries the \
+         machinery (what it finds means nothing)",
+        preset.name()
+    ))
+}
+
+/// A mode's cost beside the single-frame detector's.
+struct Costs {
+    step: StepFlops,
+    single: f64,
+}
+
+fn flops(net: &impl StepCost, frame: FrameSize, mode: &Mode) -> Result<Costs> {
+    let single = net.mflops(frame, &Mode::SingleFrame).map_err(usage)?.max;
+    Ok(Costs { step: net.mflops(frame, mode).map_err(usage)?, single })
+}
+
+struct Prepared<M> {
+    model: M,
+    flops: Costs,
+}
+
+/// One clip, from `prepare`, which sees the frames' size, to the table of times.
+fn clip<M, O>(
+    session: &mut Session,
+    input: Input,
+    prepare: impl FnOnce(FrameSize) -> Result<Prepared<M>>,
+) -> Result<()>
+where
+    M: Streaming<State = Stream<O>, Output = Step<O>, Error = Error>,
+    O: Answer + Clone,
+{
+    let progress = Progress::new(session.expected(&input.frames), &input.name);
+    let mut frames = session.frames(input.frames);
+    let Some(first) = first_frame(session, &mut frames, &input.name) else { return Ok(()) };
+    let source = first.image.size();
+    let Prepared { model, flops } = prepare(source)?;
+    let mut state = model.start(source).map_err(usage)?;
+    let (mode, frame) = (state.mode().name(), state.frame_size());
+    progress.pause(|| {
+        note(format_args!(
+            "{}: {mode}, frames of {source} resized to {frame} (--size {}x{})",
+            input.name, frame.height, frame.width
+        ));
+    });
+    let mut times = Vec::new();
+    for item in std::iter::once(Ok(first)).chain(frames) {
+        progress.step();
+        let stepped = item.map_err(anyhow::Error::from).and_then(|item| {
+            let step = model.step(&item.image, &mut state).with_context(|| format!("frame {}", item.name))?;
+            Ok((item, step))
+        });
+        let (item, step) = match stepped {
+            Ok(stepped) => stepped,
+            Err(error) => {
+                session.fail(error);
+                continue;
+            }
+        };
+        let time = step.time.network + step.time.decode;
+        let window = step.action.and(step.window);
+        let how = Circumstances {
+            window: window.map(|window| picture_area(window, frame, source)),
+            caption: Some(format!("{mode} · frame {}", step.index)),
+            milliseconds: Some(1e3 * time.as_secs_f64()),
+        };
+        times.push(step.time.network);
+        progress.pause(|| session.done(&item, step.output, &how))?;
+    }
+    drop(progress);
+    report(&mode, &times, &flops);
+    Ok(())
+}
+
+fn report(mode: &str, times: &[Duration], flops: &Costs) {
+    let mut timings = Timings::new(WARM_UP.min(times.len() / 3).max(1));
+    times.iter().for_each(|&time| timings.push(time));
+    let distribution = timings.distribution();
+    let of =
+        |value: fn(&zoo_metrics::latency::Distribution) -> f64| number(distribution.as_ref().map(value), 1);
+    let mut table =
+        Table::new(["mode", "p95 ms", "p99 ms", "mean ± std ms", "MFLOPs max", "MFLOPs avg", "of SF"]);
+    let spread = distribution.as_ref().map(|d| format!("{:.1} ± {:.1}", d.mean, d.std));
+    table.row([
+        mode.to_owned(),
+        of(|d| d.p95),
+        of(|d| d.p99),
+        spread.unwrap_or_else(|| "–".to_owned()),
+        number(Some(flops.step.max), 0),
+        number(Some(flops.step.avg), 0),
+        format!("{:.0} %", 100.0 * flops.step.avg / flops.single),
+    ]);
+    let dash = || "–".to_owned();
+    table.row([
+        "single frame (SF)".to_owned(),
+        dash(),
+        dash(),
+        dash(),
+        number(Some(flops.single), 0),
+        number(Some(flops.single), 0),
+        "100 %".to_owned(),
+    ]);
+    note(table);
+}

@@ -1,0 +1,219 @@
+//! `zoo eval patchwork-det`: agreement on any clip, COCO AP, DAVIS J and F.
+
+use std::fs;
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use patchwork_det::{Detector as _, Mode, PatchworkDet, PatchworkSeg, Preset, Streaming};
+use serde::{Deserialize, Serialize};
+use zoo_metrics::coco::{CocoAp, evaluate_files};
+use zoo_metrics::davis::{Mask, Score};
+use zoo_vision::write::CocoResults;
+use zoo_vision::{Frame, Source};
+
+use super::compare::{Row, compare, demo_modes};
+use super::run::{Net, load};
+use super::usage;
+use crate::commands::eval::EvalArgs;
+use crate::exit::{Usage, note};
+use crate::progress::Progress;
+use crate::table::{Table, number};
+
+/// Runs the evaluation that the arguments ask for.
+pub fn eval(args: &EvalArgs) -> Result<()> {
+    match (&args.clip, &args.coco, &args.davis) {
+        (Some(clip), None, None) => agreement_on(clip, args),
+        (None, Some(annotations), None) => {
+            let images = args.images.as_ref().context("--coco needs --images DIR")?;
+            coco(annotations, images, args)
+        }
+        (None, None, Some(folder)) => davis(folder, args),
+        _ => Err(Usage::error("expected one of CLIP, --coco FILE --images DIR, --davis DIR")),
+    }
+}
+
+fn detector(args: &EvalArgs) -> Result<PatchworkDet> {
+    let device = args.compute.start()?;
+    match load(Preset::Coco, Preset::Coco.config(), &args.weights, &device)? {
+        Net::Detector(model) => Ok(model),
+        Net::Segmenter(_) => Err(Usage::error("expected a detector")),
+    }
+}
+
+fn agreement_on(clip: &str, args: &EvalArgs) -> Result<()> {
+    let source = Source::parse(clip)?;
+    let model = detector(args)?;
+    let mut modes = if args.modes.is_empty() { demo_modes()? } else { args.modes.clone() };
+    // The reference comes first, whether it was asked for or not.
+    modes.retain(|mode| *mode != Mode::SingleFrame);
+    modes.insert(0, Mode::SingleFrame);
+
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let frames = source.frames()?;
+    let total = frames.count_hint().map(|count| count.saturating_sub(args.skip).min(limit));
+    let mut images = frames.skip(args.skip).take(limit).map(|frame| Ok(frame?.image)).peekable();
+    let size = match images.peek() {
+        Some(Ok(image)) => args.frame_size(image.size(), &modes)?,
+        // The comparison meets the same error, or the same lack of frames.
+        Some(Err(_)) | None => model.config().frame,
+    };
+    let progress = Progress::new(total, clip);
+    let comparison = compare(&model, size, &modes, images, &progress)?;
+    drop(progress);
+    let mut out = stdout().lock();
+    if args.json {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            clip: &'a str,
+            frame: zoo_core::FrameSize,
+            frames: usize,
+            rows: &'a [Row],
+        }
+        let frames = comparison.found.first().map_or(0, Vec::len);
+        let report = Report { clip, frame: size, frames, rows: &comparison.rows };
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        let frames = comparison.found.first().map_or(0, Vec::len);
+        writeln!(out, "{clip}: {frames} frames, resized to {size}\n\n{}", comparison.table())?;
+        note(comparison.legend());
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Annotations {
+    images: Vec<AnnotatedImage>,
+}
+
+#[derive(Deserialize)]
+struct AnnotatedImage {
+    id: u64,
+    file_name: String,
+}
+
+/// Single-frame detection of every annotated image, all boxes above the net's own low threshold.
+fn coco(annotations: &Path, folder: &Path, args: &EvalArgs) -> Result<()> {
+    let text = fs::read(annotations).with_context(|| format!("reading {}", annotations.display()))?;
+    let list: Annotations = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is no COCO file", annotations.display()))?;
+    let model = detector(args)?;
+    let model = model.clone().with_frame(args.size.unwrap_or(model.config().frame));
+    let work = tempfile::tempdir().context("making a temporary folder")?;
+    let file = work.path().join("results.json");
+    let mut results = CocoResults::create(&file)?;
+    let limit = args.limit.unwrap_or(usize::MAX);
+    if limit < list.images.len() {
+        note("with --limit, images left out count as images in which nothing was found");
+    }
+    let progress = Progress::new(Some(list.images.len().min(limit)), "coco");
+    for image in list.images.iter().take(limit) {
+        let picture = zoo_vision::read(folder.join(&image.file_name))?;
+        for found in model.detect(std::slice::from_ref(&picture))? {
+            results.push(image.id, &found)?;
+        }
+        progress.step();
+    }
+    results.finish()?;
+    drop(progress);
+    print_coco(&evaluate_files(annotations, &file)?, args.json)
+}
+
+fn print_coco(ap: &CocoAp, json: bool) -> Result<()> {
+    let mut out = stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(ap)?)?;
+        return Ok(());
+    }
+    let mut table = Table::new(["AP", "AP50", "AP75", "small", "medium", "large"]);
+    table.row([ap.ap, ap.ap50, ap.ap75, ap.small, ap.medium, ap.large].map(|value| number(value, 3)));
+    writeln!(out, "{table}")?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Sequence {
+    name: String,
+    frames: usize,
+    #[serde(flatten)]
+    score: Score,
+}
+
+/// J and F over DAVIS's folders: `JPEGImages/480p/SEQUENCE`, `Annotations/480p/SEQUENCE`.
+fn davis(root: &Path, args: &EvalArgs) -> Result<()> {
+    let device = args.compute.start()?;
+    let Net::Segmenter(model) = load(Preset::Davis, Preset::Davis.config(), &args.weights, &device)? else {
+        return Err(Usage::error("expected a segmenter"));
+    };
+    let mode = args.modes.first().cloned().unwrap_or(Mode::SingleFrame);
+    let images = root.join("JPEGImages/480p");
+    let mut names: Vec<PathBuf> = fs::read_dir(&images)
+        .with_context(|| format!("{} is no DAVIS folder: reading {}", root.display(), images.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()?;
+    names.retain(|path| path.is_dir());
+    names.sort();
+    ensure!(!names.is_empty(), "{} holds no sequence", images.display());
+    let progress = Progress::new(Some(names.len()), "davis");
+    let mut sequences = Vec::new();
+    for folder in names.iter().take(args.limit.unwrap_or(usize::MAX)) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        sequences.push(sequence(
+            &model,
+            &mode,
+            folder,
+            &root.join("Annotations/480p").join(&name),
+            name,
+            args,
+        )?);
+        progress.step();
+    }
+    drop(progress);
+
+    let scores: Vec<Score> = sequences.iter().map(|sequence| sequence.score).collect();
+    let mean = Score::mean(&scores).context("no sequence was scored")?;
+    let weights = if args.weights.random { "random weights" } else { "own weights" };
+    let mut out = stdout().lock();
+    if args.json {
+        let report = serde_json::json!({
+            "mode": mode.name(), "weights": weights, "mean": mean, "sequences": sequences,
+        });
+        writeln!(out, "{report:#}")?;
+        return Ok(());
+    }
+    let mut table = Table::new(["sequence", "frames", "J", "F"]);
+    for Sequence { name, frames, score } in &sequences {
+        table.row([name.clone(), frames.to_string(), number(Some(score.j), 3), number(Some(score.f), 3)]);
+    }
+    table.row(["mean".to_owned(), String::new(), number(Some(mean.j), 3), number(Some(mean.f), 3)]);
+    writeln!(out, "{table}\n{}, {weights}", mode.name())?;
+    Ok(())
+}
+
+fn sequence(
+    model: &PatchworkSeg,
+    mode: &Mode,
+    images: &Path,
+    truth: &Path,
+    name: String,
+    args: &EvalArgs,
+) -> Result<Sequence> {
+    let (mut predicted, mut annotated) = (Vec::new(), Vec::new());
+    let model = model.clone().with_frame(args.size.unwrap_or(model.config().frame)).map_err(usage)?;
+    let mut state = None;
+    for frame in Source::Folder(images.to_owned()).frames()? {
+        let Frame { image, name, .. } = frame?;
+        let stream = match &mut state {
+            Some(stream) => stream,
+            None => state.insert(model.start_with(image.size(), mode).map_err(usage)?),
+        };
+        let map = model.step(&image, stream)?.output;
+        predicted.push(Mask::from_labels(map.size, &map.classes)?);
+        // Annotations are indexed colours: black is the background.
+        let mask = zoo_vision::read(truth.join(format!("{name}.png")))?;
+        let object = mask.pixels().chunks_exact(3).map(|rgb| rgb.iter().any(|&value| value > 0)).collect();
+        annotated.push(Mask::new(mask.size(), object)?);
+    }
+    let score = Score::of_sequence(&predicted, &annotated).with_context(|| format!("sequence {name}"))?;
+    Ok(Sequence { name, frames: predicted.len(), score })
+}

@@ -1,0 +1,251 @@
+//! How a clip is to be processed, from the command line.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use patchwork_det::{Grid, Mode, PolicyKind, Start};
+use zoo_core::FrameSize;
+
+use super::usage;
+use crate::args::{at_least_one, frame_size};
+use crate::exit::Usage;
+
+/// Rows that a frame is brought near to where no size is given: large enough for a street, small
+/// enough for a fraction of a second.
+const USUAL_ROWS: usize = 384;
+/// The coarsest stride.
+const STRIDE: usize = 32;
+/// The paper's grid.
+const DEFAULT_GRID: (usize, usize) = (4, 2);
+
+/// Options of patchwork-det.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "patchwork-det")]
+pub struct StreamArgs {
+    /// Boxes or a mask
+    #[arg(long, value_enum, value_name = "TASK")]
+    pub task: Option<Task>,
+    /// sf, windows, interval=K[,delay=D], or in one word: m4n2-motion [default for clips: windows]
+    #[arg(long, value_name = "MODE", value_parser = parse_mode)]
+    pub mode: Option<Mode>,
+    /// Grid cells a side of the frame
+    #[arg(short, long, value_name = "M", value_parser = at_least_one)]
+    pub m: Option<usize>,
+    /// Grid cells a side of a window
+    #[arg(short, long, value_name = "N", value_parser = at_least_one)]
+    pub n: Option<usize>,
+    /// Which window is next: motion, raster, raster-all, random, random:SEED, fixed:A,B,…, or learned
+    #[arg(long, value_name = "POLICY", value_parser = parse_policy)]
+    pub policy: Option<PolicyKind>,
+    /// The first frames: full (all of the first one), tiles, zeros
+    #[arg(long, value_enum, value_name = "START")]
+    pub start: Option<StartChoice>,
+    /// A second, mirrored stream, both results merged; twice the cost
+    #[arg(long)]
+    pub flip: bool,
+    /// The backbone's depth multiplier, for random or own weights
+    #[arg(long, value_name = "ALPHA")]
+    pub depth: Option<f64>,
+    /// The size that frames are resized to, rows first; multiples of 32·M for windows
+    #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = frame_size)]
+    pub size: Option<FrameSize>,
+    /// Check the properties E1 to E4 of the chain of cells on random weights; needs no input
+    #[arg(long)]
+    pub selftest: bool,
+}
+
+/// `--task`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Task {
+    Detect,
+    Segment,
+}
+
+/// `--start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StartChoice {
+    Full,
+    Tiles,
+    Zeros,
+}
+
+impl From<StartChoice> for Start {
+    fn from(choice: StartChoice) -> Self {
+        match choice {
+            StartChoice::Full => Self::Full,
+            StartChoice::Tiles => Self::Tiles,
+            StartChoice::Zeros => Self::Zeros,
+        }
+    }
+}
+
+impl StreamArgs {
+    /// The mode of clips.
+    pub fn clip_mode(&self, seed: u64) -> Result<Mode> {
+        let windowed = [
+            ("--m", self.m.is_some()),
+            ("--n", self.n.is_some()),
+            ("--policy", self.policy.is_some()),
+            ("--start", self.start.is_some()),
+            ("--flip", self.flip),
+        ];
+        let (grid, policy) = match &self.mode {
+            None => (Grid::new(DEFAULT_GRID.0, DEFAULT_GRID.1).map_err(usage)?, PolicyKind::Motion),
+            Some(Mode::Windows { grid, policy, .. }) => (*grid, policy.clone()),
+            Some(mode) => {
+                if let Some((option, _)) = windowed.iter().find(|(_, given)| *given) {
+                    return Err(Usage::error(format_args!(
+                        "{option} is for windows, not for {}",
+                        mode.name()
+                    )));
+                }
+                return Ok(mode.clone());
+            }
+        };
+        let policy = match self.policy.clone().unwrap_or(policy) {
+            PolicyKind::Random(0) => PolicyKind::Random(seed),
+            policy => policy,
+        };
+        let (m, n) = (self.m.unwrap_or(grid.m()), self.n.unwrap_or(grid.n()));
+        let grid = Grid::new(m, n).map_err(usage)?;
+        policy.build(grid).map_err(usage)?;
+        let start = self.start.map(Start::from).unwrap_or_default();
+        Ok(Mode::Windows { grid, policy, start, flip: self.flip })
+    }
+
+    /// The size that a clip's frames are resized to.
+    pub fn clip_size(&self, source: FrameSize, mode: &Mode) -> Result<FrameSize> {
+        let grid = match mode {
+            Mode::Windows { grid, .. } => *grid,
+            // The same as for the paper's windows, so that modes compare.
+            _ => Grid::new(DEFAULT_GRID.0, 1).map_err(usage)?,
+        };
+        match (self.size, mode) {
+            (Some(size), Mode::Windows { .. }) => {
+                grid.check_frame(size).map_err(usage)?;
+                Ok(size)
+            }
+            (Some(size), _) => Ok(size),
+            (None, _) => Ok(usual_size(source, grid.m() * STRIDE)),
+        }
+    }
+
+    /// Another model has none of these options.
+    pub fn refuse_for(&self, model: &str) -> Result<()> {
+        let given = [
+            ("--task", self.task.is_some()),
+            ("--mode", self.mode.is_some()),
+            ("--m", self.m.is_some()),
+            ("--n", self.n.is_some()),
+            ("--policy", self.policy.is_some()),
+            ("--start", self.start.is_some()),
+            ("--flip", self.flip),
+            ("--depth", self.depth.is_some()),
+            ("--size", self.size.is_some()),
+            ("--selftest", self.selftest),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Usage::error(format_args!("{model} has no option {option}"))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A size that suits every one of `modes`: `size` if it does, else the usual one for this shape.
+pub fn common_size(size: Option<FrameSize>, source: FrameSize, modes: &[Mode]) -> Result<FrameSize> {
+    let grids = || {
+        modes.iter().filter_map(|mode| match mode {
+            Mode::Windows { grid, .. } => Some(*grid),
+            _ => None,
+        })
+    };
+    let cells = grids().map(|grid| grid.m()).fold(1, least_common_multiple);
+    let size = size.unwrap_or_else(|| usual_size(source, cells * STRIDE));
+    grids().try_for_each(|grid| grid.check_frame(size)).map_err(usage)?;
+    Ok(size)
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut x, mut y) = (a, b);
+    while y > 0 {
+        (x, y) = (y, x % y);
+    }
+    a / x.max(1) * b
+}
+
+/// The multiple of `unit` near 384 rows, and the columns that keep the frame's shape best.
+fn usual_size(source: FrameSize, unit: usize) -> FrameSize {
+    let nearest = |pixels: f64| ((pixels / unit as f64).round() as usize).max(1) * unit;
+    let height = nearest(USUAL_ROWS as f64);
+    let shape = source.width as f64 / source.height.max(1) as f64;
+    FrameSize::new(height, nearest(height as f64 * shape))
+}
+
+fn parse_policy(text: &str) -> Result<PolicyKind, String> {
+    PolicyKind::parse(text).map_err(|error| error.to_string())
+}
+
+/// `sf`, `windows`, `interval=K`, `interval=K,delay=D`, `m4n2-motion`.
+pub fn parse_mode(text: &str) -> Result<Mode, String> {
+    let unknown =
+        || "expected sf, windows, interval=K, interval=K,delay=D, or a grid and a policy such as m4n2-motion";
+    let windows = |m, n, policy| Mode::windows(m, n, policy).map_err(|error| error.to_string());
+    match text {
+        "sf" => return Ok(Mode::SingleFrame),
+        "windows" => return windows(DEFAULT_GRID.0, DEFAULT_GRID.1, PolicyKind::Motion),
+        _ => {}
+    }
+    if let Some(interval) = text.strip_prefix("interval=") {
+        let (every, delay) = interval.split_once(",delay=").unwrap_or((interval, "0"));
+        let every = at_least_one(every).map_err(|_| unknown())?;
+        let delay = delay.parse().map_err(|_| unknown())?;
+        return Ok(Mode::Interval { every, delay });
+    }
+    let (grid, policy) = text.split_once('-').ok_or_else(unknown)?;
+    let cells = grid.strip_prefix('m').and_then(|grid| grid.split_once('n'));
+    let (m, n) = cells.and_then(|(m, n)| m.parse().ok().zip(n.parse().ok())).ok_or_else(unknown)?;
+    let policy = parse_policy(policy)?;
+    Grid::new(m, n).and_then(|grid| policy.build(grid)).map_err(|error| error.to_string())?;
+    windows(m, n, policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_parse_and_faults_say_what_is_known() {
+        for (text, name) in [
+            ("sf", "single frame"),
+            ("windows", "M=4 N=2 motion"),
+            ("interval=4", "interval=4"),
+            ("interval=4,delay=3", "interval=4 delay=3"),
+            ("m4n1-raster-all", "M=4 N=1 raster-all"),
+        ] {
+            assert_eq!(parse_mode(text).unwrap().name(), name, "{text}");
+        }
+        for (text, part) in [
+            ("single", "m4n2-motion"),
+            ("interval=0", "interval=K"),
+            ("interval=4,delay=x", "interval=K"),
+            ("m4n5-motion", "1 ≤ N ≤ M"),
+            ("m4n2-rastr", "unknown policy 'rastr'"),
+            ("m5n2-raster", "does not divide"),
+        ] {
+            let error = parse_mode(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_usual_size_keeps_the_shape() {
+        for (source, unit, expected) in [
+            (FrameSize::new(400, 600), 128, FrameSize::new(384, 640)),
+            (FrameSize::new(480, 640), 128, FrameSize::new(384, 512)),
+            (FrameSize::new(720, 1280), 128, FrameSize::new(384, 640)),
+            (FrameSize::new(1280, 100), 128, FrameSize::new(384, 128)),
+            (FrameSize::new(384, 384), 160, FrameSize::new(320, 320)),
+        ] {
+            assert_eq!(usual_size(source, unit), expected, "{source} at {unit}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Where answers go: lines on standard output, pictures in a folder, files of records.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use zoo_core::{BBox, Classification, Detection, Detections, Image, SegMap};
+use zoo_vision::draw::{self, Style};
+use zoo_vision::write::{CocoResults, Csv, OutputFolder};
+use zoo_vision::{Frame, Source, write};
+
+use crate::args::OutputArgs;
+use crate::exit::Usage;
+
+/// What a model says of one picture.
+pub trait Answer {
+    /// As part of a JSON record.
+    fn fields(&self) -> Fields<'_>;
+
+    /// Onto the picture it belongs to.
+    fn draw(&self, image: &mut Image, style: &Style) -> Result<()>;
+
+    /// What CSV and COCO files hold.
+    fn boxes(&self) -> Option<&Detections> {
+        None
+    }
+
+    /// What is written as a mask.
+    fn mask(&self) -> Option<&SegMap> {
+        None
+    }
+
+    /// The same without what scores less.
+    fn above(self, score: f32) -> Self;
+}
+
+/// The part of a JSON record that depends on the task.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Fields<'a> {
+    Boxes {
+        detections: &'a [Detection],
+    },
+    Mask {
+        /// Share of the pixels by class.
+        coverage: BTreeMap<&'a str, f32>,
+    },
+    Classes {
+        classes: &'a [Classification],
+    },
+}
+
+impl Fields<'_> {
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Boxes { detections } => {
+                let line = |d: &Detection| format!("  {:<14} {:.2}  {}", d.label, d.score, d.bbox);
+                detections.iter().map(line).collect()
+            }
+            Self::Mask { coverage } => {
+                let line = |(label, share): (&&str, &f32)| format!("  {label:<14} {:.1} %", 100.0 * share);
+                coverage.iter().map(line).collect()
+            }
+            Self::Classes { classes } => {
+                let line = |c: &Classification| format!("  {:.3}  {}", c.score, c.label);
+                classes.iter().map(line).collect()
+            }
+        }
+    }
+}
+
+impl Answer for Detections {
+    fn fields(&self) -> Fields<'_> {
+        Fields::Boxes { detections: &self.items }
+    }
+
+    fn draw(&self, image: &mut Image, style: &Style) -> Result<()> {
+        draw::detections(image, self, style);
+        Ok(())
+    }
+
+    fn boxes(&self) -> Option<&Detections> {
+        Some(self)
+    }
+
+    fn above(mut self, score: f32) -> Self {
+        self.items.retain(|object| object.score >= score);
+        self
+    }
+}
+
+impl Answer for SegMap {
+    fn fields(&self) -> Fields<'_> {
+        let labels = self.labels.iter().map(AsRef::as_ref);
+        Fields::Mask { coverage: labels.zip(self.coverage()).collect() }
+    }
+
+    fn draw(&self, image: &mut Image, style: &Style) -> Result<()> {
+        Ok(draw::mask(image, self, style)?)
+    }
+
+    fn mask(&self) -> Option<&SegMap> {
+        Some(self)
+    }
+
+    fn above(self, _: f32) -> Self {
+        self
+    }
+}
+
+impl Answer for Vec<Classification> {
+    fn fields(&self) -> Fields<'_> {
+        Fields::Classes { classes: self }
+    }
+
+    fn draw(&self, image: &mut Image, _: &Style) -> Result<()> {
+        if let Some(best) = self.first() {
+            *image = draw::caption(image, &format!("{} {:.2}", best.label, best.score))?;
+        }
+        Ok(())
+    }
+
+    fn above(self, _: f32) -> Self {
+        self
+    }
+}
+
+/// How an answer came about.
+#[derive(Debug, Clone, Default)]
+pub struct Circumstances {
+    /// The part of the picture that the model looked at, in its pixels, if not all.
+    pub window: Option<BBox>,
+    /// What stands below the picture.
+    pub caption: Option<String>,
+    /// Time of the model, in milliseconds.
+    pub milliseconds: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    frame: usize,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    width: usize,
+    height: usize,
+    #[serde(flatten)]
+    answer: Fields<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<BBox>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    milliseconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<&'a str>,
+}
+
+/// All outputs of a run.
+pub struct Sink {
+    json: bool,
+    timings: bool,
+    score: f32,
+    pictures: Option<Pictures>,
+    csv: Option<Csv>,
+    coco: Option<CocoResults>,
+    images: u64,
+    /// What has to stand on every result, such as `random weights`.
+    caveat: Option<&'static str>,
+}
+
+impl Sink {
+    /// Opens the outputs; `inputs` are files never to be overwritten.
+    pub fn open(args: &OutputArgs, inputs: &[Source], caveat: Option<&'static str>) -> Result<Self> {
+        let inputs: HashSet<PathBuf> = inputs
+            .iter()
+            .flat_map(|source| source.files().unwrap_or_default())
+            .filter_map(|path| path.canonicalize().ok())
+            .collect();
+        for file in args.csv.iter().chain(&args.coco) {
+            if let Some(caveat) = caveat {
+                return Err(Usage::error(format_args!(
+                    "{} has no place to say '{caveat}': use --json",
+                    file.display()
+                )));
+            }
+            if file.canonicalize().is_ok_and(|file| inputs.contains(&file)) {
+                return Err(Usage::error(format_args!(
+                    "{} is an input, it would be overwritten: name another output",
+                    file.display()
+                )));
+            }
+        }
+        Ok(Self {
+            json: args.json,
+            timings: args.timings,
+            score: args.score,
+            pictures: (!args.no_draw).then(|| Pictures::create(&args.out, inputs)).transpose()?,
+            csv: args.csv.as_ref().map(Csv::create).transpose()?,
+            coco: args.coco.as_ref().map(CocoResults::create).transpose()?,
+            images: 0,
+            caveat,
+        })
+    }
+
+    /// Writes one answer everywhere.
+    pub fn write<A: Answer>(&mut self, frame: &Frame, answer: A, how: &Circumstances) -> Result<()> {
+        let answer = answer.above(self.score);
+        if let Some(pictures) = &mut self.pictures {
+            pictures.write(frame, &answer, how, self.caveat)?;
+        }
+        if let Some(boxes) = answer.boxes() {
+            if let Some(csv) = &mut self.csv {
+                csv.push(frame, boxes)?;
+            }
+            if let Some(coco) = &mut self.coco {
+                coco.push(frame.name.parse().unwrap_or(self.images), boxes)?;
+            }
+        } else if self.csv.is_some() || self.coco.is_some() {
+            bail!(Usage("this model gives no boxes, which --csv and --coco are for: use --json".to_owned()));
+        }
+        self.images += 1;
+        self.print(frame, &answer, how)
+    }
+
+    fn print(&self, frame: &Frame, answer: &impl Answer, how: &Circumstances) -> Result<()> {
+        let size = frame.image.size();
+        let mut out = stdout().lock();
+        if self.json {
+            let record = Record {
+                frame: frame.index,
+                name: &frame.name,
+                path: frame.path.as_deref(),
+                seconds: frame.timestamp.map(|at| at.as_secs_f64()),
+                width: size.width,
+                height: size.height,
+                answer: answer.fields(),
+                window: how.window,
+                milliseconds: how.milliseconds.filter(|_| self.timings),
+                weights: self.caveat,
+            };
+            writeln!(out, "{}", serde_json::to_string(&record)?)?;
+        } else {
+            let caveat = self.caveat.map(|caveat| format!("  [{caveat}]")).unwrap_or_default();
+            let time = how.milliseconds.filter(|_| self.timings).map(|ms| format!("  {ms:.1} ms"));
+            writeln!(out, "{}  {size}{}{caveat}", frame.name, time.unwrap_or_default())?;
+            let lines = answer.fields().lines();
+            for line in &lines {
+                writeln!(out, "{line}")?;
+            }
+            if lines.is_empty() {
+                writeln!(out, "  nothing at a score of {} or more", self.score)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the files and says where the pictures are.
+    pub fn finish(self) -> Result<Option<PathBuf>> {
+        self.csv.map(Csv::finish).transpose()?;
+        self.coco.map(CocoResults::finish).transpose()?;
+        Ok(self.pictures.filter(|_| self.images > 0).map(|pictures| pictures.at))
+    }
+}
+
+/// A folder of annotated pictures.
+struct Pictures {
+    at: PathBuf,
+    folder: OutputFolder,
+    inputs: HashSet<PathBuf>,
+}
+
+impl Pictures {
+    fn create(at: &Path, inputs: HashSet<PathBuf>) -> Result<Self> {
+        // One folder serves all inputs of a run, so that no two of them share a name in it.
+        let folder = OutputFolder::create(at, &Source::Stdin)?;
+        Ok(Self { at: at.to_owned(), folder, inputs })
+    }
+
+    fn path_for(&mut self, name: &str) -> PathBuf {
+        loop {
+            let path = self.folder.path_for(name, "png");
+            if !path.canonicalize().is_ok_and(|path| self.inputs.contains(&path)) {
+                return path;
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        frame: &Frame,
+        answer: &impl Answer,
+        how: &Circumstances,
+        caveat: Option<&str>,
+    ) -> Result<()> {
+        if let Some(map) = answer.mask() {
+            write::mask(self.path_for(&format!("{}_mask", frame.name)), map)?;
+        }
+        let mut image = frame.image.clone();
+        let style = Style::default();
+        if let Some(window) = how.window {
+            draw::window(&mut image, window, &style);
+        }
+        answer.draw(&mut image, &style)?;
+        let caption: Vec<&str> = how.caption.as_deref().into_iter().chain(caveat).collect();
+        if !caption.is_empty() {
+            image = draw::caption(&image, &caption.join(" · "))?;
+        }
+        Ok(write::image(self.path_for(&frame.name), &image)?)
+    }
+}
