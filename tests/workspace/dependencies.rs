@@ -34,7 +34,7 @@ const AT_HOME: &[(&str, &str)] = &[
 ];
 
 /// Nothing of the network or the command line may come with a model that was asked for without `hub`.
-const NOT_IN_A_BARE_MODEL: &[&str] =
+pub const NOT_IN_A_BARE_MODEL: &[&str] =
     &["clap", "hf-hub", "hyper", "native-tls", "openssl", "reqwest", "ring", "rustls", "tokio"];
 
 fn allowed(package: &Package) -> Option<Vec<&'static str>> {

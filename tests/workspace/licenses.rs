@@ -19,6 +19,7 @@ struct Licenses {
 
 #[derive(Deserialize)]
 struct Exception {
+    #[serde(rename = "crate")]
     name: String,
     allow: Vec<String>,
 }
