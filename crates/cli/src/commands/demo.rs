@@ -29,6 +29,8 @@ const FRAME: FrameSize = FrameSize::new(384, 512);
 const SMALL: FrameSize = FrameSize::new(280, 420);
 /// Cells of the overview.
 const CELL: FrameSize = FrameSize::new(360, 540);
+/// Frames of the overview, in twelfths of the clip: both prints on their way.
+const SHOWN: [usize; 3] = [3, 5, 8];
 /// Of `demo_modes`: the two that the pictures show.
 const SINGLE_FRAME: usize = 0;
 const MOTION: usize = 3;
@@ -116,7 +118,7 @@ fn clip(model: &PatchworkDet, args: &DemoArgs, folder: &Path) -> Result<Vec<(Ima
     let (found, windows) = pick(MOTION).unwrap_or((&none.0, &none.1));
     let (single, _) = pick(SINGLE_FRAME).unwrap_or((&none.0, &none.1));
     let mut animation = Animation::create(args.out.join("clip.gif"), clip.frames_per_second)?;
-    let shown: Vec<usize> = [1, 3, 5].map(|sixth| clip.frames.len() * sixth / 6).into();
+    let shown = SHOWN.map(|twelfth| clip.frames.len() * twelfth / 12);
     let mut tiles = Vec::new();
     for (t, (image, ((found, window), single))) in
         clip.frames.iter().zip(found.iter().zip(windows).zip(single)).enumerate()

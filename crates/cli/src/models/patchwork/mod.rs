@@ -137,9 +137,10 @@ fn info(preset: Preset) -> Result<ModelInfo> {
 fn usage(error: patchwork_det::Error) -> anyhow::Error {
     use patchwork_det::Error;
     match error {
-        Error::FrameSize { nearest, .. } => {
-            Usage::error(format_args!("{error}: --size {}x{}", nearest.height, nearest.width))
-        }
+        Error::FrameSize { nearest, .. } => Usage::error(format_args!(
+            "{error}: --size {}x{} (rows x columns)",
+            nearest.height, nearest.width
+        )),
         Error::Grid { .. }
         | Error::Action { .. }
         | Error::Policy { .. }

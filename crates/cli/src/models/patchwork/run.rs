@@ -138,7 +138,8 @@ pub fn load(preset: Preset, config: Config, weights: &WeightArgs, device: &Devic
                 PatchworkDet::from_pretrained(DetectorWeights::CocoSsdLite, &options)?
             }
             (None, None) if cfg == DetectorConfig::vid(1.0) => {
-                PatchworkDet::from_pretrained(DetectorWeights::ImagenetVid, &options).map_err(untrained)?
+                PatchworkDet::from_pretrained(DetectorWeights::ImagenetVid, &options)
+                    .map_err(|error| untrained(error, preset))?
             }
             (None, None) => return Err(nobody(preset)),
         })),
@@ -150,18 +151,17 @@ pub fn load(preset: Preset, config: Config, weights: &WeightArgs, device: &Devic
             }
             (None, Some(path)) => PatchworkSeg::from_file(&cfg, path, &options)?,
             (None, None) if cfg == SegmenterConfig::davis(1.0) => {
-                PatchworkSeg::from_pretrained(SegmenterWeights::Davis, &options).map_err(untrained)?
+                PatchworkSeg::from_pretrained(SegmenterWeights::Davis, &options)
+                    .map_err(|error| untrained(error, preset))?
             }
             (None, None) => return Err(nobody(preset)),
         })),
     }
 }
 
-fn untrained(error: zoo_hub::Error) -> anyhow::Error {
+fn untrained(error: zoo_hub::Error, preset: Preset) -> anyhow::Error {
     match error {
-        zoo_hub::Error::NeverTrained { .. } => Usage::error(format_args!(
-            "{error}; --weights FILE takes your own, --random tries the machinery (what it finds means nothing)"
-        )),
+        zoo_hub::Error::NeverTrained { .. } => nobody(preset),
         other => other.into(),
     }
 }
