@@ -9,7 +9,7 @@ use crate::root;
 #[test]
 fn the_program_of_the_readme_builds_outside_the_workspace() {
     let readme = std::fs::read_to_string(root().join("README.md"));
-    let program = program(&readme.unwrap_or_else(|error| panic!("README.md: {error}")));
+    let readme = readme.unwrap_or_else(|error| panic!("README.md: {error}"));
     let model = root().join("models/patchwork-det");
     let manifest = format!(
         "[package]
@@ -28,7 +28,7 @@ patchwork-det = {{ path = '{}', default-features = false, features = ['bundled']
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("src")).unwrap();
     std::fs::write(folder.path().join("Cargo.toml"), manifest).unwrap();
-    std::fs::write(folder.path().join("src/main.rs"), program).unwrap();
+    std::fs::write(folder.path().join("src/main.rs"), program(&readme)).unwrap();
     // The versions that the workspace was tested with; those that are not needed fall away.
     std::fs::copy(root().join("Cargo.lock"), folder.path().join("Cargo.lock")).unwrap();
 
