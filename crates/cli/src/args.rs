@@ -170,7 +170,8 @@ pub struct OutputArgs {
     pub timings: bool,
 }
 
-/// Everything that running a model takes, whichever model it is.
+/// Everything that running a model takes. Options that only one model has are a group of that model's
+/// module; other models refuse them.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]

@@ -159,11 +159,9 @@ pub fn still_timings() -> Timings {
     Timings::new(WARM_UP)
 }
 
-/// The table of times under `--timings`.
+/// The table of times of single pictures under `--timings`, if there were any.
 pub fn print_timings(timings: &Timings) {
-    let Some(d) = timings.distribution() else {
-        return note("too few pictures to time: the first one is warm-up");
-    };
+    let Some(d) = timings.distribution() else { return };
     let mut table = Table::new(["", "n", "median ms", "p95 ms", "p99 ms", "mean ± std ms"]);
     table.row([
         "time a picture".to_owned(),

@@ -49,6 +49,12 @@ pub fn command(binary: &str, folder: &Path) -> Command {
     for variable in ["RUST_LOG", "ZOO_WEIGHTS_DIR", "HF_HUB_CACHE"] {
         command.env_remove(variable);
     }
+    if cfg!(not(feature = "bundled")) {
+        command.env(
+            "ZOO_WEIGHTS_DIR",
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/patchwork-det/weights"),
+        );
+    }
     command
 }
 

@@ -217,7 +217,11 @@ where
     for item in std::iter::once(Ok(first)).chain(frames) {
         progress.step();
         let stepped = item.map_err(anyhow::Error::from).and_then(|item| {
-            let step = model.step(&item.image, &mut state).with_context(|| format!("frame {}", item.name))?;
+            let step =
+                model.step(&item.image, &mut state).with_context(|| match item.image.size() == source {
+                    true => format!("frame {}", item.name),
+                    false => format!("frame {} (--stills takes pictures one by one)", item.name),
+                })?;
             Ok((item, step))
         });
         let (item, step) = match stepped {

@@ -12,13 +12,13 @@ use zoo_parity::seeded;
 use super::usage;
 use crate::exit::Outcome;
 use crate::models::random_weights;
-use crate::table::{Table, number};
+use crate::table::Table;
 
 const FRAME: FrameSize = FrameSize::new(128, 128);
 /// Relative errors below this are rounding: kernels of other shapes round differently.
 const EQUAL: f64 = 1e-4;
-/// After how many raster sweeps a static video has settled: one for each stride-2 cell's neighbour and
-/// each stride-1 cell, of which raster order spares some.
+/// Behind d cells, a map is right after d + 1 sweeps in any order, 20 for the last one; raster order
+/// needs no more than these, since the cells of stride 2 look only at windows already done.
 const RASTER_SWEEPS: usize = 15;
 
 /// Runs all four and prints what came out.
@@ -45,14 +45,9 @@ pub fn run() -> Result<Outcome> {
     }
     let mut out = stdout().lock();
     writeln!(out, "{table}\n\nE3, M=2 N=1 in raster order, {FRAME}, random weights:\n{sweep_table}")?;
-    let failed = checks.iter().filter(|(_, _, error, allowed)| error > allowed).count();
-    writeln!(
-        out,
-        "\n{} of {} properties hold",
-        number(Some((checks.len() - failed) as f64), 0),
-        checks.len()
-    )?;
-    Ok(if failed == 0 { Outcome::Success } else { Outcome::Failed })
+    let holding = checks.iter().filter(|(_, _, error, allowed)| error <= allowed).count();
+    writeln!(out, "\n{holding} of {} properties hold", checks.len())?;
+    Ok(if holding == checks.len() { Outcome::Success } else { Outcome::Failed })
 }
 
 fn net() -> Result<DetectorNet> {
