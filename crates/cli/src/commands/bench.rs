@@ -52,7 +52,10 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
         (_, Some(extra)) => {
             return Err(Usage::error(format_args!("unexpected '{extra}': only `zoo bench op` takes a name")));
         }
-        (model, None) => models::find(model)?.model.bench(args)?,
+        (model, None) => {
+            let chosen = models::find(model)?;
+            chosen.model.bench(chosen.preset, args)?;
+        }
     }
     Ok(Outcome::Success)
 }

@@ -57,6 +57,7 @@ impl EvalArgs {
 
 /// Measures it.
 pub fn run(args: &EvalArgs) -> Result<Outcome> {
-    models::find(&args.model)?.model.eval(args)?;
+    let chosen = models::find(&args.model)?;
+    chosen.model.eval(chosen.preset, args)?;
     Ok(Outcome::Success)
 }

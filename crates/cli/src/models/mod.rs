@@ -6,8 +6,7 @@ pub mod patchwork;
 use std::io::Write;
 
 use anyhow::{Result, bail};
-use candle_core::DType;
-use candle_core::{Device, Shape, Tensor};
+use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::var_builder::SimpleBackend;
 use serde_json::Value as Json;
@@ -40,12 +39,12 @@ pub trait Model: Sync {
     fn run(&self, preset: Option<&str>, args: &RunArgs) -> Result<Outcome>;
 
     /// `zoo bench`.
-    fn bench(&self, _: &BenchArgs) -> Result<()> {
+    fn bench(&self, _: Option<&str>, _: &BenchArgs) -> Result<()> {
         bail!(Usage(format!("{} has no benchmark", self.name())))
     }
 
     /// `zoo eval`.
-    fn eval(&self, _: &EvalArgs) -> Result<()> {
+    fn eval(&self, _: Option<&str>, _: &EvalArgs) -> Result<()> {
         bail!(Usage(format!("{} has no evaluation", self.name())))
     }
 

@@ -85,12 +85,17 @@ impl Model for Patchwork {
         run::run(preset.map(Preset::parse).transpose()?, args)
     }
 
-    fn bench(&self, args: &BenchArgs) -> Result<()> {
-        measure::bench(args)
+    fn bench(&self, preset: Option<&str>, args: &BenchArgs) -> Result<()> {
+        match preset {
+            None | Some("coco") => measure::bench(args),
+            Some(other) => {
+                Err(Usage::error(format_args!("{NAME}/{other} has no benchmark: {NAME}/coco has")))
+            }
+        }
     }
 
-    fn eval(&self, args: &EvalArgs) -> Result<()> {
-        score::eval(args)
+    fn eval(&self, preset: Option<&str>, args: &EvalArgs) -> Result<()> {
+        score::eval(preset.map(Preset::parse).transpose()?, args)
     }
 
     fn fit(&self, preset: Option<&str>, checkpoint: Checkpoint) -> Result<Json> {

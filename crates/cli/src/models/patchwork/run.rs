@@ -26,7 +26,7 @@ use crate::table::{Table, number};
 const WARM_UP: usize = 10;
 
 /// Either model, weights loaded.
-pub enum Net {
+enum Net {
     Detector(PatchworkDet),
     Segmenter(PatchworkSeg),
 }
@@ -38,7 +38,10 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     let mode = options.clip_mode(args.weights.seed)?;
     let config = configured(preset, &mode, args)?;
     let device = args.compute.start()?;
-    let net = load(preset, config, &args.weights, &device)?;
+    let net = match config {
+        Config::Detector(cfg) => Net::Detector(detector(preset, &cfg, &args.weights, &device)?),
+        Config::Segmenter(cfg) => Net::Segmenter(segmenter(preset, &cfg, &args.weights, &device)?),
+    };
     let caveat = args.weights.random.then_some("random weights");
     let mut timings = still_timings();
     let outcome = Session::run(args, caveat, |session, input| match (&net, input.is_clip) {
@@ -122,40 +125,51 @@ fn configured(preset: Preset, mode: &Mode, args: &RunArgs) -> Result<Config> {
     })
 }
 
-/// Loads the weights that were asked for, and folds batch norm.
-pub fn load(preset: Preset, config: Config, weights: &WeightArgs, device: &Device) -> Result<Net> {
+/// A detector with the weights that were asked for, batch norm folded.
+pub fn detector(
+    preset: Preset,
+    cfg: &DetectorConfig,
+    weights: &WeightArgs,
+    device: &Device,
+) -> Result<PatchworkDet> {
     let options = weights.options(device)?;
-    let random = weights.random.then(|| random_weights(weights.seed, device));
-    match config {
-        Config::Detector(cfg) => Ok(Net::Detector(match (random, &weights.weights) {
-            (Some(vb), _) => {
-                let mut model = PatchworkDet::build(&cfg, vb)?;
-                model.fold()?;
-                model
-            }
-            (None, Some(path)) => PatchworkDet::from_file(&cfg, path, &options)?,
-            (None, None) if cfg == DetectorConfig::coco() => {
-                PatchworkDet::from_pretrained(DetectorWeights::CocoSsdLite, &options)?
-            }
-            (None, None) if cfg == DetectorConfig::vid(1.0) => {
-                PatchworkDet::from_pretrained(DetectorWeights::ImagenetVid, &options)
-                    .map_err(|error| untrained(error, preset))?
-            }
-            (None, None) => return Err(nobody(preset)),
-        })),
-        Config::Segmenter(cfg) => Ok(Net::Segmenter(match (random, &weights.weights) {
-            (Some(vb), _) => {
-                let mut model = PatchworkSeg::build(&cfg, vb)?;
-                model.fold()?;
-                model
-            }
-            (None, Some(path)) => PatchworkSeg::from_file(&cfg, path, &options)?,
-            (None, None) if cfg == SegmenterConfig::davis(1.0) => {
-                PatchworkSeg::from_pretrained(SegmenterWeights::Davis, &options)
-                    .map_err(|error| untrained(error, preset))?
-            }
-            (None, None) => return Err(nobody(preset)),
-        })),
+    if weights.random {
+        let mut model = PatchworkDet::build(cfg, random_weights(weights.seed, device))?;
+        model.fold()?;
+        return Ok(model);
+    }
+    if let Some(path) = &weights.weights {
+        return Ok(PatchworkDet::from_file(cfg, path, &options)?);
+    }
+    let published = [DetectorWeights::CocoSsdLite, DetectorWeights::ImagenetVid];
+    match published.into_iter().find(|published| <PatchworkDet as Pretrained>::config(published) == *cfg) {
+        Some(published) => {
+            PatchworkDet::from_pretrained(published, &options).map_err(|e| untrained(e, preset))
+        }
+        None => Err(nobody(preset)),
+    }
+}
+
+/// A segmenter with the weights that were asked for, batch norm folded.
+pub fn segmenter(
+    preset: Preset,
+    cfg: &SegmenterConfig,
+    weights: &WeightArgs,
+    device: &Device,
+) -> Result<PatchworkSeg> {
+    let options = weights.options(device)?;
+    if weights.random {
+        let mut model = PatchworkSeg::build(cfg, random_weights(weights.seed, device))?;
+        model.fold()?;
+        return Ok(model);
+    }
+    if let Some(path) = &weights.weights {
+        return Ok(PatchworkSeg::from_file(cfg, path, &options)?);
+    }
+    let published = SegmenterWeights::Davis;
+    match <PatchworkSeg as Pretrained>::config(&published) == *cfg {
+        true => PatchworkSeg::from_pretrained(published, &options).map_err(|e| untrained(e, preset)),
+        false => Err(nobody(preset)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use patchwork_det::config::Config;
 use patchwork_det::{Detector as _, Mode, PatchworkDet, PatchworkSeg, Preset, Streaming};
 use serde::{Deserialize, Serialize};
 use zoo_metrics::coco::{CocoAp, evaluate_files};
@@ -13,7 +14,7 @@ use zoo_vision::write::CocoResults;
 use zoo_vision::{Frame, Source};
 
 use super::compare::{Row, compare, demo_modes};
-use super::run::{Net, load};
+use super::run::{detector, segmenter};
 use super::usage;
 use crate::commands::eval::EvalArgs;
 use crate::exit::{Usage, note};
@@ -21,29 +22,36 @@ use crate::progress::Progress;
 use crate::table::{Table, number};
 
 /// Runs the evaluation that the arguments ask for.
-pub fn eval(args: &EvalArgs) -> Result<()> {
+pub fn eval(preset: Option<Preset>, args: &EvalArgs) -> Result<()> {
     match (&args.clip, &args.coco, &args.davis) {
-        (Some(clip), None, None) => agreement_on(clip, args),
+        (Some(clip), None, None) => agreement_on(clip, &any_detector(preset, args)?, args),
         (None, Some(annotations), None) => {
             let images = args.images.as_ref().context("--coco needs --images DIR")?;
-            coco(annotations, images, args)
+            if preset.is_some_and(|preset| preset != Preset::Coco) {
+                return Err(Usage::error("--coco needs a detector of COCO's classes: patchwork-det/coco"));
+            }
+            coco(annotations, images, &any_detector(preset, args)?, args)
         }
-        (None, None, Some(folder)) => davis(folder, args),
+        (None, None, Some(folder)) => davis(folder, preset.unwrap_or(Preset::Davis), args),
         _ => Err(Usage::error("expected one of CLIP, --coco FILE --images DIR, --davis DIR")),
     }
 }
 
-fn detector(args: &EvalArgs) -> Result<PatchworkDet> {
-    let device = args.compute.start()?;
-    match load(Preset::Coco, Preset::Coco.config(), &args.weights, &device)? {
-        Net::Detector(model) => Ok(model),
-        Net::Segmenter(_) => Err(Usage::error("expected a detector")),
+fn any_detector(preset: Option<Preset>, args: &EvalArgs) -> Result<PatchworkDet> {
+    if args.weights.random {
+        return Err(Usage::error(
+            "boxes of random weights mean nothing, there is nothing to measure: give --weights",
+        ));
     }
+    let preset = preset.unwrap_or(Preset::Coco);
+    let Config::Detector(cfg) = preset.config() else {
+        return Err(Usage::error(format_args!("preset {} segments: --davis DIR measures it", preset.name())));
+    };
+    detector(preset, &cfg, &args.weights, &args.compute.start()?)
 }
 
-fn agreement_on(clip: &str, args: &EvalArgs) -> Result<()> {
+fn agreement_on(clip: &str, model: &PatchworkDet, args: &EvalArgs) -> Result<()> {
     let source = Source::parse(clip)?;
-    let model = detector(args)?;
     let mut modes = if args.modes.is_empty() { demo_modes()? } else { args.modes.clone() };
     // The reference comes first, whether it was asked for or not.
     modes.retain(|mode| *mode != Mode::SingleFrame);
@@ -59,7 +67,7 @@ fn agreement_on(clip: &str, args: &EvalArgs) -> Result<()> {
         Some(Err(_)) | None => model.config().frame,
     };
     let progress = Progress::new(total, clip);
-    let comparison = compare(&model, size, &modes, images, &progress)?;
+    let comparison = compare(model, size, &modes, images, &progress)?;
     drop(progress);
     let mut out = stdout().lock();
     if args.json {
@@ -93,11 +101,10 @@ struct AnnotatedImage {
 }
 
 /// Single-frame detection of every annotated image, all boxes above the net's own low threshold.
-fn coco(annotations: &Path, folder: &Path, args: &EvalArgs) -> Result<()> {
+fn coco(annotations: &Path, folder: &Path, model: &PatchworkDet, args: &EvalArgs) -> Result<()> {
     let text = fs::read(annotations).with_context(|| format!("reading {}", annotations.display()))?;
     let list: Annotations = serde_json::from_slice(&text)
         .with_context(|| format!("{} is no COCO file", annotations.display()))?;
-    let model = detector(args)?;
     let model = model.clone().with_frame(args.size.unwrap_or(model.config().frame));
     let work = tempfile::tempdir().context("making a temporary folder")?;
     let file = work.path().join("results.json");
@@ -140,11 +147,11 @@ struct Sequence {
 }
 
 /// J and F over DAVIS's folders: `JPEGImages/480p/SEQUENCE`, `Annotations/480p/SEQUENCE`.
-fn davis(root: &Path, args: &EvalArgs) -> Result<()> {
-    let device = args.compute.start()?;
-    let Net::Segmenter(model) = load(Preset::Davis, Preset::Davis.config(), &args.weights, &device)? else {
-        return Err(Usage::error("expected a segmenter"));
+fn davis(root: &Path, preset: Preset, args: &EvalArgs) -> Result<()> {
+    let Config::Segmenter(cfg) = preset.config() else {
+        return Err(Usage::error(format_args!("preset {} detects: --davis goes with davis", preset.name())));
     };
+    let model = segmenter(preset, &cfg, &args.weights, &args.compute.start()?)?;
     let mode = args.modes.first().cloned().unwrap_or(Mode::SingleFrame);
     let images = root.join("JPEGImages/480p");
     let mut names: Vec<PathBuf> = fs::read_dir(&images)
