@@ -1,9 +1,10 @@
 //! Depthwise convolution: one k×k filter a channel.
 //!
 //! candle runs a grouped convolution as one convolution a group and concatenates the results, which
-//! for 960 channels is 960 convolutions. Here each plane is one pass: its region is copied once,
-//! with its border and split by column phase so that strided reads become contiguous, and every
-//! output row is then a sum of k² contiguous rows.
+//! for 960 channels is 960 convolutions. Here each plane is one pass. Its region is copied once, with
+//! its border and split by row and column phase, so that strided reads become contiguous. Several
+//! output rows are then one sum of k² contiguous runs, which keeps the vector units busy on the
+//! narrow maps where such nets spend their depth; what falls between two rows is thrown away.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
@@ -107,6 +108,11 @@ pub fn depthwise_conv2d_candle(
     act.apply(&ys)
 }
 
+/// Values of one run over several narrow rows: few enough to stay in the nearest cache.
+const RUN: usize = 1024;
+/// Rows from here on are runs of their own.
+const WIDE: usize = 128;
+
 /// Sizes of one depthwise convolution.
 #[derive(Debug, Clone, Copy)]
 struct Geometry {
@@ -164,10 +170,20 @@ impl Geometry {
         })
     }
 
-    /// Rows of the padded region, and columns of one of its `stride` phases.
-    fn padded(&self) -> (usize, usize) {
+    /// Rows and columns of one of the stride² phases of the padded region.
+    fn phase(&self) -> (usize, usize) {
+        let rows = self.height + self.pads.top + self.pads.bottom;
         let columns = self.width + self.pads.left + self.pads.right;
-        (self.height + self.pads.top + self.pads.bottom, columns.div_ceil(self.stride))
+        (rows.div_ceil(self.stride), columns.div_ceil(self.stride))
+    }
+
+    /// Output rows that are summed in one run.
+    fn rows_per_run(&self) -> usize {
+        if self.out_w >= WIDE {
+            return 1;
+        }
+        let (_, columns) = self.phase();
+        (RUN / columns.max(1)).clamp(1, self.out_h)
     }
 
     /// The row of the plane under a row of the padded region.
@@ -199,10 +215,9 @@ impl DepthwiseConv2d {
     fn forward<T: Float>(&self, xs: &[T], weight: &[T], bias: &[T]) -> Vec<T> {
         let g = &self.geometry;
         let taps = g.kernel * g.kernel;
-        let (rows, columns) = g.padded();
         let mut ys = vec![T::ZERO; g.batch * g.channels * g.out_h * g.out_w];
         ys.par_chunks_mut(g.out_h * g.out_w).enumerate().with_min_len(g.planes_per_task()).for_each_init(
-            || vec![T::ZERO; rows * g.stride * columns],
+            || Scratch::new(g),
             |scratch, (i, ys)| {
                 let c = i % g.channels;
                 let xs = &xs[i * g.plane_h * g.plane_w..][..g.plane_h * g.plane_w];
@@ -210,6 +225,21 @@ impl DepthwiseConv2d {
             },
         );
         ys
+    }
+}
+
+/// What one thread needs for a plane. The border stays zero from plane to plane.
+struct Scratch<T> {
+    phases: Vec<T>,
+    run: Vec<T>,
+}
+
+impl<T: Float> Scratch<T> {
+    fn new(g: &Geometry) -> Self {
+        let (rows, columns) = g.phase();
+        // The last taps of the last row may reach past it by less than a filter.
+        let phases = vec![T::ZERO; g.stride * g.stride * rows * columns + g.kernel];
+        Self { phases, run: vec![T::ZERO; g.rows_per_run() * columns] }
     }
 }
 
@@ -221,7 +251,7 @@ fn run_plane<T: Float>(
     xs: &[T],
     weight: &[T],
     bias: T,
-    scratch: &mut [T],
+    scratch: &mut Scratch<T>,
     ys: &mut [T],
 ) {
     #[cfg(target_arch = "x86_64")]
@@ -246,7 +276,7 @@ fn plane_avx512<T: Float>(
     xs: &[T],
     weight: &[T],
     bias: T,
-    scratch: &mut [T],
+    scratch: &mut Scratch<T>,
     ys: &mut [T],
 ) {
     plane(g, act, xs, weight, bias, scratch, ys);
@@ -260,7 +290,7 @@ fn plane_avx2<T: Float>(
     xs: &[T],
     weight: &[T],
     bias: T,
-    scratch: &mut [T],
+    scratch: &mut Scratch<T>,
     ys: &mut [T],
 ) {
     plane(g, act, xs, weight, bias, scratch, ys);
@@ -273,64 +303,86 @@ fn plane<T: Float>(
     xs: &[T],
     weight: &[T],
     bias: T,
-    scratch: &mut [T],
+    scratch: &mut Scratch<T>,
     ys: &mut [T],
 ) {
-    let (_, columns) = g.padded();
-    split_phases(g, xs, scratch);
-    let bounds = act.bounds::<T>();
-    // Tap (i, j) of output row y reads `out_w` values from here on.
-    let row = |y: usize, i: usize, j: usize| {
-        &scratch[((y * g.stride + i) * g.stride + j % g.stride) * columns + j / g.stride..][..g.out_w]
-    };
-    for (y, ys) in ys.chunks_exact_mut(g.out_w).enumerate() {
-        if let Ok(weight) = <&[T; 9]>::try_from(weight) {
-            let rows = std::array::from_fn(|tap| row(y, tap / 3, tap % 3));
-            row_3x3(ys, rows, weight, bias, bounds);
-        } else {
-            ys.fill(bias);
-            for (tap, &w) in weight.iter().enumerate() {
-                for (y, &x) in ys.iter_mut().zip(row(y, tap / g.kernel, tap % g.kernel)) {
-                    *y += w * x;
-                }
-            }
-            for y in ys {
-                *y = clamp(*y, bounds.0, bounds.1);
-            }
+    let (phase_rows, columns) = g.phase();
+    let Scratch { phases, run } = scratch;
+    split_phases(g, xs, phases);
+    let rows_per_run = g.rows_per_run();
+    for (i, ys) in ys.chunks_mut(rows_per_run * g.out_w).enumerate() {
+        let rows = ys.len() / g.out_w;
+        let len = (rows - 1) * columns + g.out_w;
+        // The values that tap (y, x) reads for the run's rows, one row after the other.
+        let tap = |y: usize, x: usize| {
+            let phase = (y % g.stride) * g.stride + x % g.stride;
+            let row = phase * phase_rows + i * rows_per_run + y / g.stride;
+            &phases[row * columns + x / g.stride..][..len]
+        };
+        if rows == 1 {
+            sum_taps(g.kernel, ys, tap, weight, bias, act.bounds());
+            continue;
+        }
+        sum_taps(g.kernel, &mut run[..len], tap, weight, bias, act.bounds());
+        for (ys, run) in ys.chunks_exact_mut(g.out_w).zip(run.chunks(columns)) {
+            ys.copy_from_slice(&run[..g.out_w]);
         }
     }
 }
 
+/// sums[n] = act(bias + Σ weight · tap[n])
 #[inline(always)]
-fn row_3x3<T: Float>(ys: &mut [T], rows: [&[T]; 9], weight: &[T; 9], bias: T, (lo, hi): (T, T)) {
-    let rows = rows.map(|row| &row[..ys.len()]);
-    for (x, y) in ys.iter_mut().enumerate() {
-        let mut sum = bias;
-        for tap in 0..9 {
-            sum += weight[tap] * rows[tap][x];
+fn sum_taps<'a, T: Float>(
+    kernel: usize,
+    sums: &mut [T],
+    tap: impl Fn(usize, usize) -> &'a [T],
+    weight: &[T],
+    bias: T,
+    (lo, hi): (T, T),
+) {
+    if let Ok(weight) = <&[T; 9]>::try_from(weight) {
+        let taps: [&[T]; 9] = std::array::from_fn(|t| &tap(t / 3, t % 3)[..sums.len()]);
+        for (n, sum) in sums.iter_mut().enumerate() {
+            let mut y = bias;
+            for t in 0..9 {
+                y += weight[t] * taps[t][n];
+            }
+            *sum = clamp(y, lo, hi);
         }
-        *y = clamp(sum, lo, hi);
+        return;
+    }
+    sums.fill(bias);
+    for (t, &w) in weight.iter().enumerate() {
+        for (sum, &x) in sums.iter_mut().zip(tap(t / kernel, t % kernel)) {
+            *sum += w * x;
+        }
+    }
+    for sum in sums {
+        *sum = clamp(*sum, lo, hi);
     }
 }
 
-/// Copies the padded region row by row, column `x` to phase `x % stride`, place `x / stride`.
+/// Copies the padded region: row y, column x to phase (y % stride, x % stride), there to row
+/// y / stride, column x / stride. Places outside the plane are left as they are.
 #[inline(always)]
-fn split_phases<T: Float>(g: &Geometry, xs: &[T], scratch: &mut [T]) {
-    let (_, columns) = g.padded();
+fn split_phases<T: Float>(g: &Geometry, xs: &[T], phases: &mut [T]) {
+    let (phase_rows, columns) = g.phase();
     let (inside, from) = g.inside();
-    for (row, scratch) in scratch.chunks_exact_mut(g.stride * columns).enumerate() {
-        scratch.fill(T::ZERO);
+    let rows = g.height + g.pads.top + g.pads.bottom;
+    for row in 0..rows {
         let Some(y) = g.plane_row(row) else { continue };
         let xs = &xs[y * g.plane_w + from..][..inside.len()];
+        let to_row =
+            |phase: usize| ((row % g.stride * g.stride + phase) * phase_rows + row / g.stride) * columns;
         if g.stride == 1 {
-            scratch[inside.clone()].copy_from_slice(xs);
+            phases[to_row(0) + inside.start..][..inside.len()].copy_from_slice(xs);
             continue;
         }
         for phase in 0..g.stride {
             // The first column of this phase at or after the inside's start.
             let skip = (phase + g.stride - inside.start % g.stride) % g.stride;
-            let to = phase * columns + (inside.start + skip) / g.stride;
-            for (to, &x) in scratch[to..].iter_mut().zip(xs.iter().skip(skip).step_by(g.stride)) {
+            let to = to_row(phase) + (inside.start + skip) / g.stride;
+            for (to, &x) in phases[to..].iter_mut().zip(xs.iter().skip(skip).step_by(g.stride)) {
                 *to = x;
             }
         }

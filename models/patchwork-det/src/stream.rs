@@ -1,6 +1,6 @@
 //! One video through a windowed net: preparation of windows, start-up, choice, memories, mirror.
 //!
-//! The same for the detector and the segmenter; what differs stands behind [`WindowedNet`](crate::WindowedNet).
+//! The same for the detector and the segmenter; what differs stands behind [`WindowedNet`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
