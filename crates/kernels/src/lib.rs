@@ -19,11 +19,13 @@
 mod depthwise;
 mod epilogue;
 mod nms;
+mod pool;
 mod region;
 mod window;
 
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
 pub use epilogue::{Activation, bias_act};
 pub use nms::nms;
+pub use pool::on_pool;
 pub use region::{Pads, Region};
 pub use window::write_window;

@@ -2,6 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, bail};
+use rayon::prelude::*;
 
 /// Writes `xs` (`[B, C, h, w]`) into `plane` (`[B, C, H, W]`) with its corner at (`top`, `left`) and
 /// returns the plane that holds the result.
@@ -11,11 +12,12 @@ use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, bail};
 /// result is a new tensor with gradients to both.
 ///
 /// # Errors
-/// If ranks, batch, channels or types differ, or the window leaves the plane.
+/// If ranks, batch, channels or types differ, or the window is empty or leaves the plane.
 pub fn write_window(plane: &Tensor, xs: &Tensor, top: usize, left: usize) -> Result<Tensor> {
     let (b, c, h, w) = xs.dims4()?;
     let (pb, pc, ph, pw) = plane.dims4()?;
-    let inside = |from: usize, len: usize, all: usize| from.checked_add(len).is_some_and(|end| end <= all);
+    let inside =
+        |from: usize, len: usize, all: usize| len > 0 && from.checked_add(len).is_some_and(|end| end <= all);
     if (b, c) != (pb, pc) || !inside(top, h, ph) || !inside(left, w, pw) || plane.dtype() != xs.dtype() {
         bail!(
             "write-window: {:?} {:?} at row {top}, column {left} does not fit a plane {:?} {:?}",
@@ -39,18 +41,25 @@ struct WriteWindow {
 }
 
 impl WriteWindow {
-    fn copy<T: Copy>(&self, plane: &mut [T], plane_l: &Layout, xs: &[T], xs_l: &Layout) -> Result<()> {
+    fn copy<T: Copy + Send + Sync>(
+        &self,
+        plane: &mut [T],
+        plane_l: &Layout,
+        xs: &[T],
+        xs_l: &Layout,
+    ) -> Result<()> {
         let (_, _, ph, pw) = plane_l.shape().dims4()?;
         let (_, _, h, w) = xs_l.shape().dims4()?;
         let (Some((p0, p1)), Some((x0, x1))) = (plane_l.contiguous_offsets(), xs_l.contiguous_offsets())
         else {
             bail!("write-window: operands are not contiguous")
         };
-        for (plane, xs) in plane[p0..p1].chunks_exact_mut(ph * pw).zip(xs[x0..x1].chunks_exact(h * w)) {
+        let planes = plane[p0..p1].par_chunks_exact_mut(ph * pw).zip(xs[x0..x1].par_chunks_exact(h * w));
+        planes.with_min_len((1usize << 14).div_ceil(h * w)).for_each(|(plane, xs)| {
             for (row, src) in plane.chunks_exact_mut(pw).skip(self.top).zip(xs.chunks_exact(w)) {
                 row[self.left..self.left + w].copy_from_slice(src);
             }
-        }
+        });
         Ok(())
     }
 }

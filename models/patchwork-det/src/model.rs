@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use zoo_core::{Detections, FrameSize, Image, SegMap, Streaming};
+use zoo_kernels::on_pool;
 
 use crate::anchors::anchors;
 use crate::config::{DetectorConfig, Mode, SegmenterConfig};
@@ -120,8 +121,10 @@ impl zoo_core::Detector for PatchworkDet {
             .iter()
             .map(|image| {
                 let preparation = Preparation::new(image.size(), self.frame, resize, normalization)?;
-                let xs = preparation.frame(image, &self.device)?;
-                let raw = self.net.single_frame(&xs).context("single frame")?;
+                let raw = on_pool(|| {
+                    let xs = preparation.frame(image, &self.device)?;
+                    self.net.single_frame(&xs).context("single frame")
+                })?;
                 self.decode(Pass { raw, mirrored: None }, self.frame, image.size())
             })
             .collect()
@@ -231,8 +234,10 @@ impl zoo_core::Segmenter for PatchworkSeg {
             .iter()
             .map(|image| {
                 let preparation = Preparation::new(image.size(), frame, resize, normalization)?;
-                let xs = preparation.frame(image, &self.device)?;
-                let raw = self.net.single_frame(&xs).context("single frame")?;
+                let raw = on_pool(|| {
+                    let xs = preparation.frame(image, &self.device)?;
+                    self.net.single_frame(&xs).context("single frame")
+                })?;
                 self.decode(Pass { raw, mirrored: None }, image.size())
             })
             .collect()

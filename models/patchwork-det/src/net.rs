@@ -11,9 +11,9 @@ use crate::{Grid, Memories, Window};
 pub type Probe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
 
 /// A net that sees a window and predicts for the frame.
-pub trait WindowedNet {
+pub trait WindowedNet: Sync {
     /// Its predictions before decoding.
-    type Raw;
+    type Raw: Send;
 
     /// The one forward pass behind both modes. `around` says what lies outside `xs`
     /// (`[B, 3, h, w]`, normalised) and restores full-frame maps; `probe` sees the maps on the way.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use zoo_core::{FrameSize, Image};
+use zoo_kernels::on_pool;
 use zoo_vision::{Normalization, Region, Resize, Resizer};
 
 use crate::config::{Mode, Start};
@@ -305,14 +306,16 @@ impl<O: Clone> Stream<O> {
         let full = Window::full(self.frame);
         let (pass, window, action) = match (&self.mode, &mut self.windows) {
             (_, Some(windows)) => {
-                let (pass, window, action) =
-                    windows.step(net, &self.preparation, frame, self.frame, device)?;
+                let (preparation, size) = (&self.preparation, self.frame);
+                let (pass, window, action) = on_pool(|| windows.step(net, preparation, frame, size, device))?;
                 (Some(pass), Some(window), action)
             }
             (Mode::Interval { every, .. }, None) if !index.is_multiple_of(*every) => (None, None, None),
             (_, None) => {
-                let xs = self.preparation.frame(frame, device)?;
-                let raw = net.single_frame(&xs).context("single frame")?;
+                let raw = on_pool(|| {
+                    let xs = self.preparation.frame(frame, device)?;
+                    net.single_frame(&xs).context("single frame")
+                })?;
                 (Some(Pass { raw, mirrored: None }), Some(full), None)
             }
         };
