@@ -56,11 +56,10 @@ if ! $quick; then
     else
         note skipped "video through ffmpeg" "ffmpeg is not installed"
     fi
-    # Types are checked, nothing is linked, so Intel's library need not be there.
-    if [[ $(uname -sm) == "Linux x86_64" ]]; then
+    if [[ -n ${MKLROOT:-} ]]; then
         step "features: mkl" cargo check --workspace --lib --no-default-features --features mkl
     else
-        note unchecked "features: mkl" "needs Linux on x86-64"
+        note unchecked "features: mkl" "needs Intel's library (MKLROOT is not set)"
     fi
     if [[ $(uname -s) == Darwin ]]; then
         step "features: accelerate" lint --features accelerate

@@ -121,6 +121,7 @@ fn last_line_of(pipe: ChildStderr) -> JoinHandle<String> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -136,8 +137,13 @@ mod tests {
         Video::open(program, Path::new("clip.mp4"), "clip.mp4", &Limits::default())
     }
 
+    /// One test at a time: a process that another test starts would inherit the open script, and the
+    /// system refuses to run a file that somebody has open for writing.
+    static ALONE: Mutex<()> = Mutex::new(());
+
     #[test]
     fn failures_name_the_file_and_the_cause() {
+        let _alone = ALONE.lock().unwrap();
         let missing = open("/no/such/ffmpeg").err().unwrap().to_string();
         assert!(missing.starts_with("cannot start ffmpeg to read clip.mp4: No such file"), "{missing}");
         assert!(missing.ends_with("install it and see that it is on the PATH"), "{missing}");
@@ -162,6 +168,7 @@ mod tests {
 
     #[test]
     fn frames_before_a_failure_are_given() {
+        let _alone = ALONE.lock().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let body = "printf 'YUV4MPEG2 W1 H1 F5:1 Cmono\\nFRAME\\n\\353'; echo 'lost the rest' >&2; exit 2";
         let mut video = open(script(folder.path(), body)).unwrap();
