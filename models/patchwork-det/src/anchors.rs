@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 use zoo_core::FrameSize;
+use zoo_layers::SamePadding;
 
 /// Scales of the six levels: 0.2 to 0.95 in equal steps; one more level would have 1.
 const SCALES: [f64; 7] = [0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0];
 /// The first anchor of the finest level is smaller than its scale.
 const SMALLEST_SCALE: f64 = 0.1;
+/// Convolutions of stride 2 before the finest level, C4; each level after it has one more.
+const FINEST_STRIDES: usize = 4;
 /// Box code: offsets are in tenths of the anchor, log sizes in fifths.
 const OFFSET_FACTOR: f32 = 10.0;
 const SIZE_FACTOR: f32 = 5.0;
@@ -19,8 +22,10 @@ const MAX_LOG_GROWTH: f32 = 4.135_166_6;
 pub struct AnchorConfig {
     /// The aspect ratio called one third; the COCO weights were trained with 0.3333.
     pub third: f64,
-    /// The frame size at which anchors are fractions of the frame. A net that runs at another size
-    /// keeps its anchors' size in **pixels**. `None`: fractions at every size.
+    /// The frame size that the weights were trained at, where anchors are fractions of the frame. At
+    /// another size anchors keep their size in **pixels**, and their centres keep their place over
+    /// what the net sees: SAME padding moves that with the parity of the maps' sizes. `None`:
+    /// fractions at every size.
     pub base: Option<FrameSize>,
 }
 
@@ -44,20 +49,31 @@ pub struct Anchor {
 }
 
 /// The anchors of all levels in the order of the predictions: level, row, column, anchor.
-/// `levels`: cells of each level, finest first; `frame`: the net's input size.
-pub fn anchors(levels: &[FrameSize], frame: FrameSize, cfg: &AnchorConfig) -> Vec<Anchor> {
+/// `levels`: cells of each level, finest first; `frame`: the net's input size; `padding`: the net's.
+pub fn anchors(
+    levels: &[FrameSize],
+    frame: FrameSize,
+    cfg: &AnchorConfig,
+    padding: SamePadding,
+) -> Vec<Anchor> {
     let (grow_w, grow_h) = cfg.base.map_or((1.0, 1.0), |base| {
         (base.width as f64 / frame.width as f64, base.height as f64 / frame.height as f64)
     });
     let mut out = Vec::new();
     for (k, level) in levels.iter().enumerate() {
         let shapes = level_shapes(k, cfg.third);
+        let shift = |base: usize, size: usize| {
+            (view_offset(size, k, padding) - view_offset(base, k, padding)) / size as f64
+        };
+        let (shift_x, shift_y) = cfg
+            .base
+            .map_or((0.0, 0.0), |base| (shift(base.width, frame.width), shift(base.height, frame.height)));
         for y in 0..level.height {
             for x in 0..level.width {
                 for &(scale, ratio) in &shapes {
                     out.push(Anchor {
-                        cx: ((x as f64 + 0.5) / level.width as f64) as f32,
-                        cy: ((y as f64 + 0.5) / level.height as f64) as f32,
+                        cx: ((x as f64 + 0.5) / level.width as f64 + shift_x) as f32,
+                        cy: ((y as f64 + 0.5) / level.height as f64 + shift_y) as f32,
                         w: (scale * ratio.sqrt() * grow_w) as f32,
                         h: (scale / ratio.sqrt() * grow_h) as f32,
                     });
@@ -66,6 +82,22 @@ pub fn anchors(levels: &[FrameSize], frame: FrameSize, cfg: &AnchorConfig) -> Ve
         }
     }
     out
+}
+
+/// How far the cells of level `k` look past the place where the frame would be cut into equal cells:
+/// the mean over an axis of `size` pixels, in pixels.
+///
+/// All strided convolutions are 3×3 of stride 2. One that pads `before` its input looks
+/// (1 − before) input cells further along for each of its outputs.
+fn view_offset(size: usize, k: usize, padding: SamePadding) -> f64 {
+    let (mut cells, mut first, mut step) = (size, 0.5, 1.0);
+    for _ in 0..FINEST_STRIDES + k {
+        let (before, _) = padding.axis(cells, 3, 2);
+        first += (1.0 - before as f64) * step;
+        cells = cells.div_ceil(2);
+        step *= 2.0;
+    }
+    first + step * (cells as f64 - 1.0) / 2.0 - size as f64 / 2.0
 }
 
 /// (scale, aspect ratio) of each anchor of level `k`.
@@ -119,7 +151,7 @@ mod tests {
     #[test]
     fn counts_and_order_at_the_papers_size() {
         let levels = [24, 12, 6, 3, 2, 1].map(square);
-        let all = anchors(&levels, square(384), &AnchorConfig::default());
+        let all = anchors(&levels, square(384), &AnchorConfig::default(), SamePadding::Torch);
         assert_eq!(all.len(), 2892);
         let first = all[0];
         assert!((first.cx - 0.5 / 24.0).abs() < 1e-7 && (first.w - 0.1).abs() < 1e-7);
@@ -132,11 +164,27 @@ mod tests {
     fn a_base_keeps_sizes_in_pixels() {
         let cfg = AnchorConfig { base: Some(square(300)), ..Default::default() };
         let levels = [square(1); 2];
-        let fractions = anchors(&levels, square(300), &AnchorConfig::default());
-        for (a, f) in anchors(&levels, FrameSize::new(512, 768), &cfg).iter().zip(&fractions) {
+        let fractions = anchors(&levels, square(300), &AnchorConfig::default(), SamePadding::Tf);
+        for (a, f) in anchors(&levels, FrameSize::new(512, 768), &cfg, SamePadding::Tf).iter().zip(&fractions)
+        {
             assert!((a.w * 768.0 - f.w * 300.0).abs() < 1e-4);
             assert!((a.h * 512.0 - f.h * 300.0).abs() < 1e-4);
-            assert_eq!((a.cx, a.cy), (f.cx, f.cy));
+        }
+        assert_eq!(anchors(&levels, square(300), &cfg, SamePadding::Tf), fractions);
+    }
+
+    #[test]
+    fn centres_follow_what_the_cells_see() {
+        // Worked out by hand from the padding: pixels further than at 300, level by level.
+        for (size, expected) in [
+            (300, [0.0; 6]),
+            (320, [2.0, 10.0, 10.0, 10.0, 10.0, 10.0]),
+            (384, [2.0, 10.0, 10.0, 42.0, 42.0, 42.0]),
+        ] {
+            for (k, expected) in expected.into_iter().enumerate() {
+                let got = view_offset(size, k, SamePadding::Tf) - view_offset(300, k, SamePadding::Tf);
+                assert_eq!(got, expected, "{size}, level {k}");
+            }
         }
     }
 

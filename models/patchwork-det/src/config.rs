@@ -132,7 +132,10 @@ fn scaled(frame: FrameSize, share: f64) -> FrameSize {
 
 fn check_depth(backbone: &MobileNetV2Config) -> Result<()> {
     if !(backbone.depth > 0.0 && backbone.depth <= 4.0) {
-        return Err(Error::Config(format!("depth = {}, expected a multiplier in 0..=4", backbone.depth)));
+        return Err(Error::Config(format!(
+            "depth = {}, expected a multiplier above 0, at most 4",
+            backbone.depth
+        )));
     }
     Ok(())
 }

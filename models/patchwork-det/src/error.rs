@@ -19,7 +19,7 @@ pub enum Error {
         nearest: FrameSize,
     },
     /// A grid that has no windows.
-    #[error("a grid of M={m} cells a side has no windows of N={n} cells: expected 1 ≤ N ≤ M")]
+    #[error("a grid of M={m} cells a side has no windows of N={n} cells: expected 1 ≤ N ≤ M ≤ 1024")]
     Grid {
         /// Cells a side.
         m: usize,

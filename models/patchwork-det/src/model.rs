@@ -99,7 +99,7 @@ impl PatchworkDet {
     }
 
     fn decode(&self, pass: Pass<RawDetections>, frame: FrameSize, source: FrameSize) -> Result<Detections> {
-        let anchors = anchors(&pass.raw.levels, frame, &self.config.anchors);
+        let anchors = anchors(&pass.raw.levels, frame, &self.config.anchors, self.config.backbone.padding);
         let read =
             |raw: &RawDetections| Candidates::decode(raw, 0, &anchors, &self.config.post).context("decoding");
         let mut candidates = read(&pass.raw)?;

@@ -165,7 +165,7 @@ fn detector_frame(
     let raw = probed(&mut outputs, golden, name, |probe| net.forward(&xs, &mut ZeroBorder, false, probe))?;
     outputs.push("logits", &raw.logits)?;
     outputs.push("boxes", &raw.boxes)?;
-    let priors = anchors(&raw.levels, cfg.frame(), &AnchorConfig::default());
+    let priors = anchors(&raw.levels, cfg.frame(), &AnchorConfig::default(), cfg.pad);
     push_anchors(&mut outputs, &priors)?;
     let codes = raw.boxes.get(0)?.to_vec2::<f32>()?;
     push_decoded(&mut outputs, &priors, &codes)?;
@@ -314,7 +314,7 @@ fn post_process(golden: &Golden, device: &Device) -> Result<Outputs, BoxError> {
     }
     let cfg: Config = golden.config()?;
     let levels: Vec<FrameSize> = cfg.sizes.iter().map(|&(h, w)| FrameSize::new(h, w)).collect();
-    let priors = anchors(&levels, FrameSize::new(1, 1), &AnchorConfig::default());
+    let priors = anchors(&levels, FrameSize::new(1, 1), &AnchorConfig::default(), SamePadding::default());
     // The notes' formulas: logits = gain·x − 0.6·gain, codes = 2x, seen where x > −0.5.
     let logits = golden.input("post.logits", device)?.affine(cfg.gain, -0.6 * cfg.gain)?.to_vec2::<f32>()?;
     let codes = golden.input("post.boxes", device)?.affine(2.0, 0.0)?.to_vec2::<f32>()?;

@@ -18,6 +18,9 @@ use crate::net::WindowedNet;
 use crate::policy::{Needs, Observation, Policy};
 use crate::{Error, Grid, Memories, Result, Window};
 
+/// Frames beyond this would need tens of gigabytes of feature maps.
+const MAX_FRAME_PIXELS: usize = 1 << 26;
+
 /// The motion policy compares every so many pixels of every so many rows.
 const MOTION_STEP: usize = 4;
 
@@ -35,6 +38,11 @@ impl Preparation {
         resize: Resize,
         normalization: Normalization,
     ) -> Result<Self> {
+        if frame.area() > MAX_FRAME_PIXELS {
+            return Err(Error::Config(format!(
+                "a frame of {frame} has more than {MAX_FRAME_PIXELS} pixels: choose a smaller one"
+            )));
+        }
         Ok(Self { resizer: Arc::new(Resizer::new(source, frame, resize)?), normalization })
     }
 
@@ -323,7 +331,7 @@ impl<O: Clone> Stream<O> {
         let output = pass.map(|pass| decode(pass, self.source)).transpose()?;
         let output = match (&self.mode, output) {
             (Mode::Interval { delay, .. }, output) => {
-                self.pending.extend(output.map(|output| (index + delay, output)));
+                self.pending.extend(output.map(|output| (index.saturating_add(*delay), output)));
                 while self.pending.front().is_some_and(|(due, _)| *due <= index) {
                     self.held = self.pending.pop_front().map(|(_, output)| output);
                 }

@@ -8,6 +8,9 @@ use crate::{Error, Result};
 /// The coarsest stride of the backbone.
 pub const MAX_STRIDE: usize = 32;
 
+/// Cells a side at most: windows of one cell of a frame of 32,768 pixels a side.
+const MAX_CELLS: usize = 1024;
+
 /// A rectangle of the frame, in pixels of the frame that the net sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Window {
@@ -70,9 +73,9 @@ impl Grid {
     /// M cells a side, windows of N cells a side.
     ///
     /// # Errors
-    /// Unless 1 ≤ N ≤ M.
+    /// Unless 1 ≤ N ≤ M ≤ 1024.
     pub fn new(m: usize, n: usize) -> Result<Self> {
-        if n == 0 || n > m {
+        if n == 0 || n > m || m > MAX_CELLS {
             return Err(Error::Grid { m, n });
         }
         Ok(Self { m, n })
@@ -194,8 +197,9 @@ mod tests {
         assert!(error(usize::MAX, 128).contains("nearest size"));
         let action = grid.window(9, FrameSize::new(128, 128)).unwrap_err().to_string();
         assert_eq!(action, "window 9 does not exist: M=4, N=2 has windows 0 to 8");
-        assert!(Grid::new(2, 3).unwrap_err().to_string().contains("expected 1 ≤ N ≤ M"));
+        assert!(Grid::new(2, 3).unwrap_err().to_string().contains("expected 1 ≤ N ≤ M ≤ 1024"));
         assert!(Grid::new(0, 0).is_err());
+        assert!(Grid::new(usize::MAX, 1).is_err());
         assert!(serde_json::from_str::<Grid>(r#"{"m": 2, "n": 3}"#).is_err());
     }
 }
