@@ -62,11 +62,14 @@ impl Memories {
         if Arc::get_mut(&mut map).is_none() {
             map = Arc::new(map.copy()?);
         }
-        let written = write_window(&map, xs, top, left)?;
+        let written = write_window(&map, xs, top, left);
         // Gradients stop at the step's end; the copy keeps a later write out of this step's graph.
-        let map = if written.track_op() { Arc::new(written.detach().copy()?) } else { map };
+        let map = match &written {
+            Ok(written) if written.track_op() => Arc::new(written.detach().copy()?),
+            _ => map,
+        };
         self.maps.insert(name.to_owned(), map);
-        Ok(written)
+        written
     }
 }
 
