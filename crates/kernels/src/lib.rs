@@ -10,6 +10,7 @@
 //! | [`Region::bordered`] | input | |
 //! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
 //! | [`bias_act`] | through candle's operations | on the CPU, outside a graph |
+//! | [`channels_last`] | input | |
 //! | [`nms`] | (boxes, no tensors) | |
 #![allow(
     unsafe_code,
@@ -21,6 +22,7 @@ mod epilogue;
 mod nms;
 mod pool;
 mod region;
+mod transpose;
 mod window;
 
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
@@ -28,4 +30,5 @@ pub use epilogue::{Activation, bias_act};
 pub use nms::nms;
 pub use pool::on_pool;
 pub use region::{Pads, Region};
+pub use transpose::channels_last;
 pub use window::write_window;

@@ -3,7 +3,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use zoo_kernels::{
-    Activation, Pads, Region, bias_act, depthwise_conv2d, depthwise_conv2d_candle, write_window,
+    Activation, Pads, Region, bias_act, channels_last, depthwise_conv2d, depthwise_conv2d_candle,
+    write_window,
 };
 
 /// Values that follow from a seed, in −1..1.
@@ -324,4 +325,25 @@ fn bias_act_equals_candles_operations() {
         assert_eq!(largest_difference(&got, &want), 0.0, "{act:?}");
     }
     assert!(bias_act(ys, &noise(1, &[4], DType::F32), Activation::None).is_err());
+}
+
+#[test]
+fn channels_last_equals_candles_transpose_and_passes_its_gradient_back() {
+    for shape in [[1, 1, 1], [2, 3, 5], [1, 33, 70], [3, 64, 31], [1, 7, 0]] {
+        for dtype in [DType::F32, DType::F64, DType::F16] {
+            let xs = noise(51, &shape, dtype);
+            let got = channels_last(&xs).unwrap();
+            let want = xs.transpose(1, 2).unwrap().contiguous().unwrap();
+            assert_eq!(got.dims(), want.dims(), "{shape:?}");
+            let values = |t: &Tensor| -> Vec<f64> {
+                t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+            };
+            assert_eq!(values(&got), values(&want), "{shape:?} {dtype:?}");
+        }
+    }
+    let xs = Var::from_tensor(&noise(52, &[2, 3, 5], DType::F64)).unwrap();
+    let scale = noise(53, &[2, 5, 3], DType::F64);
+    let loss = (channels_last(&xs).unwrap() * &scale).unwrap().sum_all().unwrap();
+    let grad = loss.backward().unwrap().get(&xs).unwrap().clone();
+    assert_eq!(largest_difference(&grad, &scale.transpose(1, 2).unwrap()), 0.0);
 }

@@ -4,7 +4,7 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, Region};
+use zoo_kernels::{Activation, Region, channels_last};
 use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Tap};
 
 use crate::Grid;
@@ -285,12 +285,7 @@ impl Predictions {
     fn push(&mut self, class: &Tensor, boxes: &Tensor, seen: &Tensor) -> Result<()> {
         let flatten = |map: &Tensor, per_anchor: usize| -> Result<Tensor> {
             let (b, c, h, w) = map.dims4()?;
-            let anchors = c / per_anchor;
-            map.reshape((b, anchors, per_anchor, h, w))?.permute((0, 3, 4, 1, 2))?.reshape((
-                b,
-                h * w * anchors,
-                per_anchor,
-            ))
+            channels_last(&map.reshape((b, c, h * w))?)?.reshape((b, h * w * c / per_anchor, per_anchor))
         };
         let (b, c, h, w) = class.dims4()?;
         let anchors = c / self.classes;

@@ -1,0 +1,67 @@
+//! Channels last: what a head's map must be before it is a list of predictions.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, WithDType, bail};
+use rayon::prelude::*;
+
+/// Side of the square that is moved at a time: its rows and columns stay in the nearest cache.
+const BLOCK: usize = 32;
+
+/// `[B, C, N]` → `[B, N, C]`, contiguous, with a gradient.
+///
+/// # Errors
+/// If `xs` is not of rank 3.
+pub fn channels_last(xs: &Tensor) -> Result<Tensor> {
+    xs.dims3()?;
+    if matches!(xs.device(), Device::Cpu) && matches!(xs.dtype(), DType::F32 | DType::F64) {
+        return xs.contiguous()?.apply_op1(ChannelsLast);
+    }
+    xs.transpose(1, 2)?.contiguous()
+}
+
+struct ChannelsLast;
+
+impl ChannelsLast {
+    fn run<T: WithDType>(xs: &[T], c: usize, n: usize) -> Vec<T> {
+        let mut ys = vec![T::zero(); xs.len()];
+        if xs.is_empty() {
+            return ys;
+        }
+        for (xs, ys) in xs.chunks_exact(c * n).zip(ys.chunks_exact_mut(c * n)) {
+            ys.par_chunks_mut(BLOCK * c).enumerate().for_each(|(i, ys)| {
+                for from in (0..c).step_by(BLOCK) {
+                    for (j, ys) in ys.chunks_exact_mut(c).enumerate() {
+                        let at = i * BLOCK + j;
+                        for channel in from..(from + BLOCK).min(c) {
+                            ys[channel] = xs[channel * n + at];
+                        }
+                    }
+                }
+            });
+        }
+        ys
+    }
+}
+
+impl CustomOp1 for ChannelsLast {
+    fn name(&self) -> &'static str {
+        "channels-last"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (b, c, n) = layout.shape().dims3()?;
+        let Some((from, to)) = layout.contiguous_offsets() else {
+            bail!("channels-last: operand is not contiguous")
+        };
+        let ys = match storage {
+            CpuStorage::F32(xs) => CpuStorage::F32(Self::run(&xs[from..to], c, n)),
+            CpuStorage::F64(xs) => CpuStorage::F64(Self::run(&xs[from..to], c, n)),
+            _ => bail!("channels-last: no kernel for {:?}", storage.dtype()),
+        };
+        Ok((ys, (b, n, c).into()))
+    }
+
+    fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        channels_last(grad).map(Some)
+    }
+}
