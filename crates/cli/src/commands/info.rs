@@ -91,7 +91,7 @@ fn status(weights: &WeightSpec) -> String {
         Status::Bundled => "bundled".to_owned(),
         Status::Hub(at) => format!("hub ({})", at.repo),
         Status::Convert(_) => "to convert".to_owned(),
-        Status::Random => "untrained".to_owned(),
+        Status::Random => "random".to_owned(),
         other => format!("{other:?}"),
     }
 }
