@@ -6,6 +6,8 @@ use zoo_core::{FrameSize, Tally};
 use zoo_kernels::Activation;
 use zoo_layers::{ConvNormAct, ConvSpec, Linear, MobileNetV2Config};
 
+use crate::{Grid, MAX_STRIDE};
+
 /// Channels of both convolutions; chosen to meet the FLOP counts of Tables 4 and 5.
 const CHANNELS: usize = 64;
 
@@ -15,30 +17,40 @@ pub struct Attention {
     conv1: ConvNormAct,
     conv2: ConvNormAct,
     fc: Linear,
+    grid: Grid,
+    frame: FrameSize,
+}
+
+/// Cells of the restored map of a frame.
+pub(crate) fn restored_size(frame: FrameSize) -> FrameSize {
+    FrameSize::new(frame.height.div_ceil(MAX_STRIDE), frame.width.div_ceil(MAX_STRIDE))
 }
 
 impl Attention {
-    /// For a restored map of `inputs` channels and `map` cells, and `actions` windows.
+    /// For a restored map of `inputs` channels of frames of `frame`, and the windows of `grid`.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn new(
         cfg: &MobileNetV2Config,
         inputs: usize,
-        map: FrameSize,
-        actions: usize,
+        frame: FrameSize,
+        grid: Grid,
         vb: VarBuilder,
     ) -> Result<Self> {
         let conv = |name: &str, inputs: usize| {
             let spec = ConvSpec::dense3(inputs, CHANNELS, 2, cfg.bn_eps, Activation::Relu6);
             ConvNormAct::new(spec.padded(cfg.padding), vb.pp(name).pp(0), vb.pp(name).pp(1))
         };
+        let map = restored_size(frame);
         let quarter = |n: usize| n.div_ceil(2).div_ceil(2);
         let flat = CHANNELS * quarter(map.height) * quarter(map.width);
         Ok(Self {
             conv1: conv("conv1", inputs)?,
             conv2: conv("conv2", CHANNELS)?,
-            fc: Linear::new(flat, actions, vb.pp("fc"))?,
+            fc: Linear::new(flat, grid.actions(), vb.pp("fc"))?,
+            grid,
+            frame,
         })
     }
 
@@ -60,9 +72,14 @@ impl Attention {
         self.conv2.prepare()
     }
 
-    /// Counts the layers for a restored map of `map` cells.
-    pub fn cost(&self, map: FrameSize, tally: &mut Tally) {
-        self.conv2.cost(self.conv1.cost(map, tally), tally);
+    /// The grid and the frame that it was built for.
+    pub fn built_for(&self) -> (Grid, FrameSize) {
+        (self.grid, self.frame)
+    }
+
+    /// Counts the layers for frames of `frame`.
+    pub fn cost(&self, frame: FrameSize, tally: &mut Tally) {
+        self.conv2.cost(self.conv1.cost(restored_size(frame), tally), tally);
         self.fc.cost(tally);
     }
 }

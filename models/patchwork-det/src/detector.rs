@@ -8,7 +8,7 @@ use zoo_kernels::{Activation, Region, channels_last};
 use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Tap};
 
 use crate::Grid;
-use crate::attention::Attention;
+use crate::attention::{Attention, restored_size};
 use crate::config::DetectorConfig;
 use crate::net::{Probe, WindowedNet};
 
@@ -103,7 +103,6 @@ pub struct DetectorNet {
     class_heads: Vec<Predictor>,
     box_heads: Vec<Predictor>,
     attention: Option<Attention>,
-    attention_grid: Option<(Grid, FrameSize)>,
     classes: usize,
 }
 
@@ -137,9 +136,8 @@ impl DetectorNet {
         };
         let attention = match cfg.attention {
             Some(grid) => {
-                let map = FrameSize::new(cfg.frame.height.div_ceil(32), cfg.frame.width.div_ceil(32));
                 let channels = scaled(PYRAMID_CHANNELS[0]) / 2;
-                Some(Attention::new(&cfg.backbone, channels, map, grid.actions(), vb.pp("attention"))?)
+                Some(Attention::new(&cfg.backbone, channels, cfg.frame, grid, vb.pp("attention"))?)
             }
             None => None,
         };
@@ -149,7 +147,6 @@ impl DetectorNet {
             backbone,
             pyramid,
             attention,
-            attention_grid: cfg.attention.map(|grid| (grid, cfg.frame)),
             classes: cfg.classes,
         })
     }
@@ -240,7 +237,7 @@ impl WindowedNet for DetectorNet {
     }
 
     fn attention_grid(&self) -> Option<(Grid, FrameSize)> {
-        self.attention_grid
+        self.attention.as_ref().map(Attention::built_for)
     }
 
     fn cost(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
@@ -252,8 +249,7 @@ impl WindowedNet for DetectorNet {
             class_head.cost(size, tally);
             box_head.cost(size, tally);
         }
-        let restored = FrameSize::new(frame.height.div_ceil(32), frame.width.div_ceil(32));
-        let mut level = restored;
+        let mut level = restored_size(frame);
         for (i, (layer, (class_head, box_head))) in self.pyramid.iter().zip(heads).enumerate() {
             // The first reduction runs on the window, before the map is restored.
             layer.reduce.cost(if i == 0 { c5 } else { level }, tally);
@@ -262,7 +258,7 @@ impl WindowedNet for DetectorNet {
             box_head.cost(level, tally);
         }
         if let (Some(attention), true) = (&self.attention, with_q) {
-            attention.cost(restored, tally);
+            attention.cost(frame, tally);
         }
     }
 }

@@ -36,7 +36,6 @@ pub struct SegmenterNet {
     top: ConvNormAct,
     logits: Pointwise,
     attention: Option<Attention>,
-    attention_grid: Option<(Grid, FrameSize)>,
 }
 
 impl SegmenterNet {
@@ -66,15 +65,13 @@ impl SegmenterNet {
         let top = lateral(LATERALS.len(), ConvSpec::pointwise(last, cfg.width, eps, Activation::None))?;
         let attention = match cfg.attention {
             Some(grid) => {
-                let map = FrameSize::new(cfg.frame.height.div_ceil(32), cfg.frame.width.div_ceil(32));
                 let inputs = channels(RESTORED)?;
-                Some(Attention::new(&cfg.backbone, inputs, map, grid.actions(), vb.pp("attention"))?)
+                Some(Attention::new(&cfg.backbone, inputs, cfg.frame, grid, vb.pp("attention"))?)
             }
             None => None,
         };
         let logits = Pointwise::new(cfg.width, cfg.outputs, vb.pp("logits"))?;
-        let attention_grid = cfg.attention.map(|grid| (grid, cfg.frame));
-        Ok(Self { backbone, laterals, top, logits, attention, attention_grid })
+        Ok(Self { backbone, laterals, top, logits, attention })
     }
 
     /// Folds batch norm for inference.
@@ -143,7 +140,7 @@ impl WindowedNet for SegmenterNet {
     }
 
     fn attention_grid(&self) -> Option<(Grid, FrameSize)> {
-        self.attention_grid
+        self.attention.as_ref().map(Attention::built_for)
     }
 
     fn cost(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
@@ -156,7 +153,7 @@ impl WindowedNet for SegmenterNet {
         }
         self.logits.cost(size, tally);
         if let (Some(attention), true) = (&self.attention, with_q) {
-            attention.cost(FrameSize::new(frame.height.div_ceil(32), frame.width.div_ceil(32)), tally);
+            attention.cost(frame, tally);
         }
     }
 }
