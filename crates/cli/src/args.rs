@@ -224,6 +224,8 @@ mod tests {
         }
         assert_eq!(frame_size("384x512"), Ok(FrameSize::new(384, 512)));
         assert_eq!(frame_size("300"), Ok(FrameSize::new(300, 300)));
+        let printed = FrameSize::new(384, 512).to_string();
+        assert_eq!(frame_size(&printed), Ok(FrameSize::new(384, 512)), "what is printed can be typed");
         for text in ["", "x", "0x3", "3x", "a"] {
             assert!(frame_size(text).is_err_and(|e| e.contains("384x512")), "{text}");
         }

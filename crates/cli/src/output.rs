@@ -245,7 +245,7 @@ impl Sink {
         } else {
             let caveat = self.caveat.map(|caveat| format!("  [{caveat}]")).unwrap_or_default();
             let time = how.milliseconds.filter(|_| self.timings).map(|ms| format!("  {ms:.1} ms"));
-            writeln!(out, "{}  {size}{}{caveat}", frame.name, time.unwrap_or_default())?;
+            writeln!(out, "{}  {size:#}{}{caveat}", frame.name, time.unwrap_or_default())?;
             let lines = answer.fields().lines();
             for line in &lines {
                 writeln!(out, "{line}")?;

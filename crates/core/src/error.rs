@@ -4,8 +4,8 @@ use crate::FrameSize;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The pixel buffer does not hold `width × height` RGB triples.
-    #[error("an image of {size} (RGB) needs {expected} bytes, got {got}")]
+    /// The pixel buffer does not hold `height · width` RGB triples.
+    #[error("an RGB image of {size:#} needs {expected} bytes, got {got}")]
     PixelCount {
         /// The size that was asked for.
         size: FrameSize,
@@ -15,11 +15,11 @@ pub enum Error {
         got: usize,
     },
     /// A width or height of zero.
-    #[error("an image needs at least one row and one column, got {0}")]
+    #[error("an image needs at least one row and one column, got {0:#}")]
     EmptyImage(FrameSize),
     /// A rectangle that leaves the image.
     #[error(
-        "rectangle of {height} rows and {width} columns at row {top}, column {left} leaves the image of {size}"
+        "rectangle of {height} rows and {width} columns at row {top}, column {left} leaves the image of {size:#}"
     )]
     OutsideImage {
         /// First row.

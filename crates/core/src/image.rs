@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Result};
 
 /// Rows and columns of an image or a video frame, in pixels.
+///
+/// Everywhere in the zoo a size is written rows first, as tensors have it and as `--size` takes it: `{}` prints
+/// `480×640`, `{:#}` prints `480×640 (rows × columns)`, for pictures, whose sizes other programs write the other
+/// way round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FrameSize {
     /// Rows.
@@ -26,9 +30,9 @@ impl FrameSize {
 }
 
 impl fmt::Display for FrameSize {
-    /// Width first, as people write picture sizes: `640×480`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}×{}", self.width, self.height)
+        write!(f, "{}×{}", self.height, self.width)?;
+        if f.alternate() { f.write_str(" (rows × columns)") } else { Ok(()) }
     }
 }
 
@@ -177,9 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_written_rows_first() {
+        let size = FrameSize::new(480, 640);
+        assert_eq!(size.to_string(), "480×640");
+        assert_eq!(format!("{size:#}"), "480×640 (rows × columns)");
+    }
+
+    #[test]
     fn a_buffer_of_the_wrong_length_is_refused_with_both_lengths() {
         let error = Image::new(FrameSize::new(2, 3), vec![0; 17]).unwrap_err();
-        assert_eq!(error.to_string(), "an image of 3×2 (RGB) needs 18 bytes, got 17");
+        assert_eq!(error.to_string(), "an RGB image of 2×3 (rows × columns) needs 18 bytes, got 17");
         assert!(Image::new(FrameSize::new(0, 3), vec![]).is_err());
         assert!(Image::new(FrameSize::new(usize::MAX, 3), vec![]).is_err());
     }

@@ -46,7 +46,7 @@ pub enum Error {
     },
     /// Results of two runs that refer to frames of different sizes.
     #[error(
-        "the reference's boxes refer to frames of {reference}, the run's to {found}: bring both to the same pixels"
+        "the reference's boxes refer to frames of {reference}, the run's to {found:#}: bring both to the same pixels"
     )]
     FrameSize {
         /// Frame size of the reference.
@@ -55,7 +55,7 @@ pub enum Error {
         found: FrameSize,
     },
     /// Two masks of different sizes.
-    #[error("the predicted mask is {predicted}, the true one {truth}: resize the prediction first")]
+    #[error("the predicted mask is {predicted}, the true one {truth:#}: resize the prediction first")]
     MaskSize {
         /// Size of the prediction.
         predicted: FrameSize,

@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// A picture with more pixels, or a longer side, than allowed.
     #[error(
-        "{name} has {size} pixels, expected at most {max_pixels} in all and {max_side} a side; \
+        "{name} has {size:#} pixels, expected at most {max_pixels} in all and {max_side} a side; \
          raise the Limits if the file can be trusted"
     )]
     TooLarge {
@@ -127,7 +127,7 @@ pub enum Error {
         message: String,
     },
     /// An image that does not have the size that a resizer, a mask or an animation was made for.
-    #[error("{what} is for images of {expected}, got one of {got}; {hint}")]
+    #[error("{what} is for images of {expected}, got one of {got:#}; {hint}")]
     SizeMismatch {
         /// What was being done.
         what: &'static str,
@@ -141,7 +141,7 @@ pub enum Error {
     /// A region that leaves the resized picture, or an empty one.
     #[error(
         "region of {height} rows and {width} columns at row {top}, column {left} (every {step}.) \
-         does not lie in the resized picture of {size}"
+         does not lie in the resized picture of {size:#}"
     )]
     Region {
         /// First row.

@@ -192,7 +192,7 @@ mod tests {
     fn faults_name_what_would_be_valid() {
         let grid = Grid::new(4, 2).unwrap();
         let error = |height, width| grid.check_frame(FrameSize::new(height, width)).unwrap_err().to_string();
-        assert!(error(300, 640).contains("the nearest size is 640×256"), "{}", error(300, 640));
+        assert!(error(300, 640).contains("the nearest size is 256×640"), "{}", error(300, 640));
         assert!(error(0, 128).contains("multiples of 32·4 = 128"));
         assert!(error(usize::MAX, 128).contains("nearest size"));
         let action = grid.window(9, FrameSize::new(128, 128)).unwrap_err().to_string();

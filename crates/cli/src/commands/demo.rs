@@ -74,7 +74,7 @@ pub fn run(args: &DemoArgs) -> Result<Outcome> {
 /// Single-frame detection at the weights' own size. Returns the overview's first row.
 fn photographs(model: &PatchworkDet, out: &Path) -> Result<Vec<(Image, String)>> {
     let size = model.config().frame;
-    writeln!(stdout(), "Photographs, resized to {size}, objects of score {SCORE} or more:\n")?;
+    writeln!(stdout(), "Photographs, resized to {size:#}, objects of score {SCORE} or more:\n")?;
     let mut tiles = Vec::new();
     for Photo { name, image } in scene::photos()? {
         let found = model.detect(std::slice::from_ref(&image))?.pop().context("no result")?;
@@ -103,7 +103,7 @@ fn clip(model: &PatchworkDet, args: &DemoArgs, folder: &Path) -> Result<Vec<(Ima
     writeln!(
         out,
         "\nClip \"{}\", composed from these photographs (real objects, made-up movement): {} frames, resized to \
-         {FRAME}.\n\n{}\n\n{}\n{}",
+         {FRAME:#}.\n\n{}\n\n{}\n{}",
         clip.title,
         clip.frames.len(),
         comparison.table(),

@@ -109,7 +109,7 @@ fn frames_that_do_not_fit_are_named() {
         (
             vec![frame(&[])],
             vec![small],
-            "the reference's boxes refer to frames of 640×480, the run's to 320×240: bring both to the same pixels",
+            "the reference's boxes refer to frames of 480×640, the run's to 240×320 (rows × columns): bring both to the same pixels",
         ),
         (
             vec![frame(&[(1, f32::NAN, at(0.0))])],

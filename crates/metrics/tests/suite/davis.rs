@@ -123,7 +123,7 @@ fn unusable_masks_are_named() {
     for error in [region_similarity(&wide, &high).unwrap_err(), boundary_measure(&wide, &high).unwrap_err()] {
         assert_eq!(
             error.to_string(),
-            "the predicted mask is 3×1, the true one 1×3: resize the prediction first"
+            "the predicted mask is 1×3, the true one 3×1 (rows × columns): resize the prediction first"
         );
     }
     let error = Score::of_sequence(&[wide.clone(), wide.clone()], &[wide.clone(), wide.clone()]).unwrap_err();

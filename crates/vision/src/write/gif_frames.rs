@@ -33,7 +33,7 @@ impl Gif {
         let failed = |error: gif::EncodingError| encoding(&path, error);
         let side = |length: usize| {
             u16::try_from(length).map_err(|_| {
-                encoding(&path, format!("a GIF has at most 65535 pixels a side, got {size}; write a PNG"))
+                encoding(&path, format!("a GIF has at most 65535 pixels a side, got {size:#}; write a PNG"))
             })
         };
         let (width, height) = (side(size.width)?, side(size.height)?);

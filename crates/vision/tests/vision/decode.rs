@@ -230,7 +230,7 @@ fn headers_that_ask_for_too_much_are_refused_before_anything_is_allocated() {
     let error = decode(&png_claiming(20_000, 20_000), "bomb.png", &Limits::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "bomb.png has 20000×20000 pixels, expected at most 67108864 in all and 32768 a side; \
+        "bomb.png has 20000×20000 (rows × columns) pixels, expected at most 67108864 in all and 32768 a side; \
          raise the Limits if the file can be trusted"
     );
 }

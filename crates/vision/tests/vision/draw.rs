@@ -134,7 +134,7 @@ fn a_mask_tints_by_class_with_firm_edges() {
     let error = draw::mask(&mut gray(4, 5), &map, &Style::default()).unwrap_err().to_string();
     assert_eq!(
         error,
-        "this class map is for images of 6×4, got one of 5×4; draw it on the frame that it was made from"
+        "this class map is for images of 4×6, got one of 4×5 (rows × columns); draw it on the frame that it was made from"
     );
 }
 

@@ -102,7 +102,7 @@ fn impossible_sizes_are_refused() {
         cut(20, 21),
         "cannot cut 21×21 out of a picture whose shorter side was resized to 20; crop less"
     );
-    assert!(cut(20, 0).contains("at least one row and one column, got 0×0"));
+    assert!(cut(20, 0).contains("at least one row and one column, got 0×0 (rows × columns)"));
     let wrong = Normalization::Unit.tensor_of(vec![0.0; 5], FrameSize::new(1, 2), &Device::Cpu);
     assert!(wrong.unwrap_err().to_string().starts_with("cannot turn the picture into a tensor: "));
 }

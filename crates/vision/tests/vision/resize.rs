@@ -151,7 +151,7 @@ fn wrong_sizes_are_named() {
     let resizer = Resizer::new(FrameSize::new(8, 6), FrameSize::new(4, 4), Resize::Pil).unwrap();
     assert_eq!(
         resizer.planes(&noise(6, 8)).unwrap_err().to_string(),
-        "this resizer is for images of 6×8, got one of 8×6; make another with Resizer::new"
+        "this resizer is for images of 8×6, got one of 6×8 (rows × columns); make another with Resizer::new"
     );
     let image = noise(8, 6);
     for region in [
@@ -164,5 +164,5 @@ fn wrong_sizes_are_named() {
         assert!(message.contains("does not lie in the resized picture of 4×4"), "{region:?}: {message}");
     }
     let empty = Resizer::new(FrameSize::new(8, 0), FrameSize::new(4, 4), Resize::Pil).unwrap_err();
-    assert_eq!(empty.to_string(), "an image needs at least one row and one column, got 0×8");
+    assert_eq!(empty.to_string(), "an image needs at least one row and one column, got 8×0 (rows × columns)");
 }

@@ -173,7 +173,7 @@ fn animations_come_back_frame_by_frame() {
         let error = animation.push(&pattern(20, 31)).unwrap_err().to_string();
         assert_eq!(
             error,
-            "this animation is for images of 30×20, got one of 31×20; resize all frames to the first one's size"
+            "this animation is for images of 20×30, got one of 20×31 (rows × columns); resize all frames to the first one's size"
         );
         animation.finish().unwrap();
 

@@ -191,7 +191,7 @@ fn errors_say_what_fits() {
     let error = model.step(&other, &mut stream).unwrap_err().to_string();
     assert_eq!(
         error,
-        "the stream was started for frames of 160×90, got one of 90×160: resize it, or start a new stream"
+        "the stream was started for frames of 90×160, got one of 160×90: resize it, or start a new stream"
     );
     assert_eq!(
         outputs(&run(&model, &mut stream, &frames(2))),

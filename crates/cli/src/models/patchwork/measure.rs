@@ -141,7 +141,7 @@ fn print(report: &Report, json: bool) -> Result<()> {
     let Report { host, frame, runs, warm_up, peak_memory_mib, .. } = report;
     writeln!(
         out,
-        "frame {frame}, n = {runs} after {warm_up} warm-up, variants in turn; {host}; peak memory {} MiB",
+        "frame {frame:#}, n = {runs} after {warm_up} warm-up, variants in turn; {host}; peak memory {} MiB",
         number(*peak_memory_mib, 0)
     )?;
     Ok(())

@@ -223,8 +223,8 @@ where
     let (mode, frame) = (state.mode().name(), state.frame_size());
     progress.pause(|| {
         note(format_args!(
-            "{}: {mode}, frames of {source} resized to {frame} (--size {}x{})",
-            input.name, frame.height, frame.width
+            "{}: {mode}, frames of {source} resized to {frame:#}; --size takes another",
+            input.name
         ));
     });
     let mut times = Vec::new();

@@ -83,7 +83,7 @@ fn agreement_on(clip: &str, model: &PatchworkDet, args: &EvalArgs) -> Result<()>
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         let frames = comparison.found.first().map_or(0, Vec::len);
-        writeln!(out, "{clip}: {frames} frames, resized to {size}\n\n{}", comparison.table())?;
+        writeln!(out, "{clip}: {frames} frames, resized to {size:#}\n\n{}", comparison.table())?;
         note(comparison.legend());
     }
     Ok(())

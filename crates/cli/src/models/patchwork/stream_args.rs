@@ -45,7 +45,7 @@ pub struct StreamArgs {
     /// The backbone's depth multiplier, for random or own weights
     #[arg(long, value_name = "ALPHA")]
     pub depth: Option<f64>,
-    /// The size that frames are resized to, rows first; multiples of 32·M for windows
+    /// The size that frames are resized to; multiples of 32·M for windows
     #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = frame_size)]
     pub size: Option<FrameSize>,
     /// Check the properties E1 to E4 of the chain of cells on random weights; needs no input
