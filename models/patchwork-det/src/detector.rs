@@ -1,5 +1,8 @@
-//! The detector of Section 4.1 (supplement, Figure 10): stateful MobileNetV2, SSD heads of two
-//! resolutions, a restored map with a feature pyramid, and the attention network.
+//! The detector of Section 4.1 (supplement, Section A and Figure 10): stateful MobileNetV2, SSD heads
+//! of two resolutions, a restored map with a feature pyramid, and the attention network.
+//!
+//! The supplement gives the parts and their order; their sizes are those of SSDLite-MobileNetV2 in
+//! TensorFlow's object detection API, which meet Table 4's FLOPs and fit its published COCO weights.
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
@@ -10,18 +13,55 @@ use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Ta
 use crate::Grid;
 use crate::attention::{Attention, restored_size};
 use crate::config::DetectorConfig;
-use crate::net::{Probe, WindowedNet};
+use crate::net::{Probe, RESTORE_CELL, WindowedNet, seen_like};
 
-/// Anchors a cell, level by level: C4, C5, and the four maps of the pyramid.
-pub const ANCHORS_PER_CELL: [usize; 6] = [3, 6, 6, 6, 6, 6];
-/// Levels whose heads run on the window and predict only for it.
+/// Levels of predictions: C4, C5, and the four maps of the pyramid.
+pub const LEVELS: usize = 2 + PYRAMID_LAYERS;
+/// Anchors a cell, level by level.
+pub const ANCHORS_PER_CELL: [usize; LEVELS] = [3, 6, 6, 6, 6, 6];
+/// Values of a box code.
+const BOX_CODE: usize = 4;
+/// Levels of the high-resolution heads (Figure 10), which run on the window and predict only for it.
 const WINDOWED_LEVELS: usize = 2;
 /// The block whose expansion is C4, at stride 16.
-const C4_BLOCK: usize = 14;
-/// Channels of the pyramid at depth 1.
-const PYRAMID_CHANNELS: [usize; 4] = [512, 256, 256, 128];
-/// A pyramid layer keeps at least so many channels at small depths.
-const MIN_PYRAMID_CHANNELS: usize = 16;
+pub(crate) const C4_BLOCK: usize = 14;
+/// The last feature of the backbone, C5, at stride 32.
+const C5_FEATURE: usize = 18;
+/// "The feature pyramid consists of 4 layers of separable convolutions."
+const PYRAMID_LAYERS: usize = 4;
+
+/// Channels of the pyramid's layers at a depth multiplier.
+///
+/// As TensorFlow's object detection API scales them (`depth_fn`): rounded down to whole channels, at
+/// least 16, whatever divisor the backbone rounds by. Each layer is reduced to half as many before its
+/// 3×3 convolution.
+pub fn pyramid_channels(depth: f64) -> [usize; PYRAMID_LAYERS] {
+    [512.0, 256.0, 256.0, 128.0].map(|base: f64| ((base * depth) as usize).max(16))
+}
+
+/// The cells of a windowed level, by name. What a head predicts for the window is remembered like a
+/// feature map, so the predictions for the rest of the frame persist.
+mod cells {
+    /// The features that both predictors of the level read.
+    pub fn features(level: usize) -> String {
+        format!("head.{level}")
+    }
+
+    /// Class scores of the frame.
+    pub fn classes(level: usize) -> String {
+        format!("cls.{level}")
+    }
+
+    /// Box codes of the frame.
+    pub fn boxes(level: usize) -> String {
+        format!("box.{level}")
+    }
+
+    /// Where the frame has been predicted at all.
+    pub fn seen(level: usize) -> String {
+        format!("seen.{level}")
+    }
+}
 
 /// Predictions for all anchors of the full frame, before decoding.
 #[derive(Debug, Clone)]
@@ -63,6 +103,39 @@ impl Predictor {
     }
 }
 
+/// The predictors of one level.
+#[derive(Debug, Clone)]
+struct Head {
+    class: Predictor,
+    boxes: Predictor,
+}
+
+impl Head {
+    /// `vb` holds `cls.{level}` and `box.{level}`.
+    fn new(cfg: &DetectorConfig, channels: usize, level: usize, vb: &VarBuilder) -> Result<Self> {
+        let anchors = ANCHORS_PER_CELL[level];
+        Ok(Self {
+            class: Predictor::new(cfg, channels, anchors * cfg.classes, vb.pp("cls").pp(level))?,
+            boxes: Predictor::new(cfg, channels, anchors * BOX_CODE, vb.pp("box").pp(level))?,
+        })
+    }
+
+    /// Class scores and box codes of every cell of `features`.
+    fn forward(&self, features: &Region) -> Result<(Tensor, Tensor)> {
+        Ok((self.class.forward(features)?, self.boxes.forward(features)?))
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        self.class.depthwise.prepare()?;
+        self.boxes.depthwise.prepare()
+    }
+
+    fn cost(&self, input: FrameSize, tally: &mut Tally) {
+        self.class.cost(input, tally);
+        self.boxes.cost(input, tally);
+    }
+}
+
 /// A pyramid layer: 1×1 to half the channels, 3×3 depthwise of stride 2, 1×1.
 #[derive(Debug, Clone)]
 struct PyramidLayer {
@@ -84,6 +157,7 @@ impl PyramidLayer {
         })
     }
 
+    /// What follows the reduction: half the rows and columns.
     fn shrink(&self, reduced: &Tensor) -> Result<Tensor> {
         self.expand.forward(&self.depthwise.forward(reduced)?)
     }
@@ -99,9 +173,8 @@ impl PyramidLayer {
 #[derive(Debug, Clone)]
 pub struct DetectorNet {
     backbone: MobileNetV2,
-    pyramid: Vec<PyramidLayer>,
-    class_heads: Vec<Predictor>,
-    box_heads: Vec<Predictor>,
+    pyramid: [PyramidLayer; PYRAMID_LAYERS],
+    heads: [Head; LEVELS],
     attention: Option<Attention>,
     classes: usize,
 }
@@ -113,39 +186,30 @@ impl DetectorNet {
     /// If a tensor is missing or has another shape.
     pub fn new(cfg: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         let backbone = MobileNetV2::new(&cfg.backbone, vb.pp("backbone"))?;
-        let (Some(c4), Some(&c5)) = (backbone.expansion_channels(C4_BLOCK), backbone.channels().last())
+        let (Some(c4), Some(&c5)) =
+            (backbone.expansion_channels(C4_BLOCK), backbone.channels().get(C5_FEATURE))
         else {
-            bail!("backbone without features.{C4_BLOCK}")
+            bail!("backbone without an expansion in features.{C4_BLOCK} and a features.{C5_FEATURE}")
         };
-        let scaled = |c: usize| ((c as f64 * cfg.backbone.depth + 1e-6) as usize).max(MIN_PYRAMID_CHANNELS);
-        let mut head_channels = vec![c4, c5];
-        head_channels.extend(PYRAMID_CHANNELS.map(scaled));
-        let pyramid = head_channels
-            .windows(2)
-            .skip(1)
-            .enumerate()
-            .map(|(i, c)| PyramidLayer::new(cfg, c[0], c[1], vb.pp("extras").pp(i)))
-            .collect::<Result<_>>()?;
-        let heads = |name: &str, per_anchor: usize| {
-            head_channels
-                .iter()
-                .zip(ANCHORS_PER_CELL)
-                .enumerate()
-                .map(|(i, (&c, anchors))| Predictor::new(cfg, c, anchors * per_anchor, vb.pp(name).pp(i)))
-                .collect::<Result<Vec<_>>>()
+        let [p1, p2, p3, p4] = pyramid_channels(cfg.backbone.depth);
+        let channels = [c4, c5, p1, p2, p3, p4];
+        let layer = |i: usize| {
+            let (inputs, outputs) = (channels[i + 1], channels[i + 2]);
+            PyramidLayer::new(cfg, inputs, outputs, vb.pp("extras").pp(i))
         };
+        let head = |level: usize| Head::new(cfg, channels[level], level, &vb);
+        let pyramid = [layer(0)?, layer(1)?, layer(2)?, layer(3)?];
         let attention = match cfg.attention {
             Some(grid) => {
-                let channels = scaled(PYRAMID_CHANNELS[0]) / 2;
-                Some(Attention::new(&cfg.backbone, channels, cfg.frame, grid, vb.pp("attention"))?)
+                let restored = pyramid[0].reduce.spec().out_channels;
+                Some(Attention::new(&cfg.backbone, restored, cfg.frame, grid, vb.pp("attention"))?)
             }
             None => None,
         };
         Ok(Self {
-            class_heads: heads("cls", cfg.classes)?,
-            box_heads: heads("box", 4)?,
             backbone,
             pyramid,
+            heads: [head(0)?, head(1)?, head(2)?, head(3)?, head(4)?, head(5)?],
             attention,
             classes: cfg.classes,
         })
@@ -158,9 +222,7 @@ impl DetectorNet {
     pub fn prepare(&mut self) -> Result<()> {
         self.backbone.prepare()?;
         self.pyramid.iter_mut().try_for_each(PyramidLayer::prepare)?;
-        for head in self.class_heads.iter_mut().chain(&mut self.box_heads) {
-            head.depthwise.prepare()?;
-        }
+        self.heads.iter_mut().try_for_each(Head::prepare)?;
         self.attention.iter_mut().try_for_each(Attention::prepare)
     }
 }
@@ -185,42 +247,36 @@ impl WindowedNet for DetectorNet {
             Tap::Expansion(_) => Ok(()),
             Tap::Feature(i) => probe(&format!("f{i}"), ys),
         })?;
-        let Some(c4) = c4 else { bail!("backbone without features.{C4_BLOCK}") };
-        let mut heads = self.class_heads.iter().zip(&self.box_heads);
+        let Some(c4) = c4 else { bail!("backbone without an expansion in features.{C4_BLOCK}") };
+        let (windowed, whole) = self.heads.split_at(WINDOWED_LEVELS);
         let mut predictions = Predictions::new(self.classes);
 
         // High-resolution heads, on the window; what they say of the rest of the frame persists.
-        for (i, (features, (class_head, box_head))) in
-            [c4, c5.clone()].iter().zip(heads.by_ref().take(WINDOWED_LEVELS)).enumerate()
-        {
-            let features = around.place(&format!("head.{i}"), features)?;
-            let (class, boxes) = (class_head.forward(&features)?, box_head.forward(&features)?);
-            probe(&format!("cls{i}.win"), &class)?;
-            probe(&format!("box{i}.win"), &boxes)?;
-            let seen = class.narrow(1, 0, 1)?.ones_like()?;
+        for (level, (head, features)) in windowed.iter().zip([&c4, &c5]).enumerate() {
+            let (class, boxes) = head.forward(&around.place(&cells::features(level), features)?)?;
+            probe(&format!("cls{level}.win"), &class)?;
+            probe(&format!("box{level}.win"), &boxes)?;
             predictions.push(
-                &around.place(&format!("cls.{i}"), &class)?.plane,
-                &around.place(&format!("box.{i}"), &boxes)?.plane,
-                &around.place(&format!("seen.{i}"), &seen)?.plane,
+                &around.place(&cells::classes(level), &class)?.plane,
+                &around.place(&cells::boxes(level), &boxes)?.plane,
+                &around.place(&cells::seen(level), &seen_like(&class)?)?.plane,
             )?;
         }
 
-        // The restored map, and on it the pyramid with the low-resolution heads.
-        let [first, rest @ ..] = self.pyramid.as_slice() else { bail!("detector without a pyramid") };
-        let restored = around.place("restore", &first.reduce.forward(&c5)?)?.plane;
+        // The restored map. It is reduced on the window, before it is restored: Table 4's cost of
+        // M=4, N=2 leaves no room for a reduction of the whole map.
+        let [first, ..] = &self.pyramid;
+        let restored = around.place(RESTORE_CELL, &first.reduce.forward(&c5)?)?.plane;
         probe("restore", &restored)?;
-        let mut level = first.shrink(&restored)?;
-        let mut rest = rest.iter();
-        for (i, (class_head, box_head)) in heads.enumerate() {
-            if i > 0
-                && let Some(layer) = rest.next()
-            {
-                level = layer.shrink(&layer.reduce.forward(&level)?)?;
-            }
-            probe(&format!("p{}", i + 1), &level)?;
-            let features = Region::whole(&level)?;
-            let (class, boxes) = (class_head.forward(&features)?, box_head.forward(&features)?);
-            predictions.push(&class, &boxes, &class.narrow(1, 0, 1)?.ones_like()?)?;
+
+        // The pyramid on the restored map, with the low-resolution heads.
+        let mut map = restored.clone();
+        for (i, (layer, head)) in self.pyramid.iter().zip(whole).enumerate() {
+            let reduced = if i == 0 { map } else { layer.reduce.forward(&map)? };
+            map = layer.shrink(&reduced)?;
+            probe(&format!("p{}", i + 1), &map)?;
+            let (class, boxes) = head.forward(&Region::whole(&map)?)?;
+            predictions.push(&class, &boxes, &seen_like(&class)?)?;
         }
 
         // Attention: what to look at next.
@@ -242,20 +298,21 @@ impl WindowedNet for DetectorNet {
 
     fn cost(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
         let sizes = self.backbone.cost(window, tally);
-        let at = |i: usize| sizes.get(i).copied().unwrap_or(window);
-        let (c4, c5) = (at(C4_BLOCK - 1), at(sizes.len().saturating_sub(1)));
-        let mut heads = self.class_heads.iter().zip(&self.box_heads);
-        for (size, (class_head, box_head)) in [c4, c5].into_iter().zip(heads.by_ref().take(WINDOWED_LEVELS)) {
-            class_head.cost(size, tally);
-            box_head.cost(size, tally);
+        // The expansion has the size of what it expands, the output of the block before.
+        let (c4, c5) = (sizes[C4_BLOCK - 1], sizes[C5_FEATURE]);
+        let (windowed, whole) = self.heads.split_at(WINDOWED_LEVELS);
+        for (head, size) in windowed.iter().zip([c4, c5]) {
+            head.cost(size, tally);
         }
-        let mut level = restored_size(frame);
-        for (i, (layer, (class_head, box_head))) in self.pyramid.iter().zip(heads).enumerate() {
-            // The first reduction runs on the window, before the map is restored.
-            layer.reduce.cost(if i == 0 { c5 } else { level }, tally);
-            level = layer.expand.cost(layer.depthwise.cost(level, tally), tally);
-            class_head.cost(level, tally);
-            box_head.cost(level, tally);
+        let [first, ..] = &self.pyramid;
+        first.reduce.cost(c5, tally);
+        let mut map = restored_size(frame);
+        for (i, (layer, head)) in self.pyramid.iter().zip(whole).enumerate() {
+            if i > 0 {
+                layer.reduce.cost(map, tally);
+            }
+            map = layer.expand.cost(layer.depthwise.cost(map, tally), tally);
+            head.cost(map, tally);
         }
         if let (Some(attention), true) = (&self.attention, with_q) {
             attention.cost(frame, tally);
@@ -281,13 +338,13 @@ impl Predictions {
     fn push(&mut self, class: &Tensor, boxes: &Tensor, seen: &Tensor) -> Result<()> {
         let flatten = |map: &Tensor, per_anchor: usize| -> Result<Tensor> {
             let (b, c, h, w) = map.dims4()?;
-            channels_last(&map.reshape((b, c, h * w))?)?.reshape((b, h * w * c / per_anchor, per_anchor))
+            channels_last(map)?.reshape((b, h * w * c / per_anchor, per_anchor))
         };
         let (b, c, h, w) = class.dims4()?;
         let anchors = c / self.classes;
         self.levels.push(FrameSize::new(h, w));
         self.logits.push(flatten(class, self.classes)?);
-        self.boxes.push(flatten(boxes, 4)?);
+        self.boxes.push(flatten(boxes, BOX_CODE)?);
         self.seen.push(seen.reshape((b, h * w, 1))?.repeat((1, 1, anchors))?.reshape((b, h * w * anchors))?);
         Ok(())
     }

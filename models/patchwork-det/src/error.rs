@@ -1,19 +1,21 @@
 use zoo_core::FrameSize;
 
+use crate::MAX_STRIDE;
+
 /// What can go wrong with a Patchwork model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Windows need frames that all strides divide.
     #[error(
-        "frames of {got} cannot be cut into {m}×{m} cells at every stride: both sides must be multiples of 32·{m} = {unit}, the nearest size is {nearest}"
+        "frames of {got} cannot be cut into {m}×{m} cells at every stride: both sides must be multiples of {MAX_STRIDE}·{m} = {unit}, the nearest size is {nearest}"
     )]
     FrameSize {
         /// The size that was asked for.
         got: FrameSize,
         /// Cells a side.
         m: usize,
-        /// 32·m.
+        /// 32·m, what both sides must be multiples of.
         unit: usize,
         /// The valid size next to it.
         nearest: FrameSize,

@@ -11,6 +11,7 @@ use crate::anchors::anchors;
 use crate::config::{DetectorConfig, Mode, SegmenterConfig};
 use crate::detector::{DetectorNet, RawDetections};
 use crate::error::Context as _;
+use crate::net::IMAGE_CELL;
 use crate::postprocess::{Candidates, to_detections};
 use crate::segmenter::{RawMask, SegmenterNet};
 use crate::stream::{Pass, Preparation, Step, Stream};
@@ -93,7 +94,7 @@ impl PatchworkDet {
     /// # Errors
     /// If the net cannot be run.
     pub fn composite(&self, stream: &Stream<Detections>) -> Result<Option<Detections>> {
-        let Some(image) = stream.memories().and_then(|m| m.get("features.0")) else { return Ok(None) };
+        let Some(image) = stream.memories().and_then(|m| m.get(IMAGE_CELL)) else { return Ok(None) };
         let raw = self.net.single_frame(image).context("composite image")?;
         self.decode(Pass { raw, mirrored: None }, stream.frame_size(), stream.source_size()).map(Some)
     }

@@ -7,6 +7,12 @@ use zoo_layers::{Surroundings, ZeroBorder};
 
 use crate::{Grid, Memories, Window};
 
+/// The stem's cell, whose input is the picture itself: the latest pixels of every window.
+pub(crate) const IMAGE_CELL: &str = "features.0";
+/// The cell that restores the full frame's map for the attention network, and the detector's pyramid
+/// (supplement, Figure 10).
+pub(crate) const RESTORE_CELL: &str = "restore";
+
 /// Sees every intermediate map by name; copy what is to outlive the step.
 pub type Probe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
 
@@ -61,4 +67,9 @@ pub trait WindowedNet: Sync {
     ) -> Result<Self::Raw> {
         self.forward(xs, &mut memories.at(frame, window), with_q, &mut |_, _| Ok(()))
     }
+}
+
+/// Marks every cell of a predicted map `[B, C, h, w]` as seen: ones, `[B, 1, h, w]`.
+pub(crate) fn seen_like(map: &Tensor) -> Result<Tensor> {
+    map.narrow(1, 0, 1)?.ones_like()
 }

@@ -1,5 +1,8 @@
 //! The single-frame detector as one writes it with `candle-nn` alone: grouped convolutions, batch
 //! norm and clamps as separate operations. The oracle of tests, and the baseline of `zoo bench`.
+//!
+//! It shares no layer with [`crate::DetectorNet`], only what the checkpoint fixes for both: how channel
+//! counts are rounded, and how many anchors a cell has.
 
 use candle_core::{Result, Tensor};
 use candle_nn::{
@@ -9,9 +12,10 @@ use zoo_core::FrameSize;
 use zoo_layers::SamePadding;
 
 use crate::config::DetectorConfig;
-use crate::detector::ANCHORS_PER_CELL;
+use crate::detector::{ANCHORS_PER_CELL, C4_BLOCK, pyramid_channels};
 
-/// (expansion, channels, repeats, first stride), as in `zoo_layers`.
+/// (expansion, channels, repeats, first stride): MobileNetV2's table, written down a second time on
+/// purpose. An oracle that took its layers from `zoo_layers` would follow every mistake there.
 const SETTING: [(usize, usize, usize, usize); 7] = [
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -124,7 +128,7 @@ impl PlainDetector {
                 )?);
                 layers.push(build.layer((hidden, outputs), (1, 1), false, vb.pp(at + 1), vb.pp(at + 2))?);
                 blocks.push(Block { layers, residual: stride == 1 && inputs == outputs });
-                if blocks.len() == 14 {
+                if blocks.len() == C4_BLOCK {
                     c4 = hidden;
                 }
                 inputs = outputs;
@@ -135,8 +139,7 @@ impl PlainDetector {
         let mut head_channels = vec![c4, c5];
         let mut extras = Vec::new();
         let mut inputs = c5;
-        for (i, base) in [512, 256, 256, 128].into_iter().enumerate() {
-            let outputs = ((base as f64 * cfg.backbone.depth + 1e-6) as usize).max(16);
+        for (i, outputs) in pyramid_channels(cfg.backbone.depth).into_iter().enumerate() {
             let half = outputs / 2;
             let vb = vb.pp("extras").pp(i);
             extras.push([
@@ -168,11 +171,11 @@ impl PlainDetector {
     pub fn forward(&self, xs: &Tensor) -> Result<(Tensor, Tensor)> {
         let mut maps = Vec::new();
         let mut xs = self.stem.forward(xs)?;
-        for (i, block) in self.blocks.iter().enumerate() {
+        for (i, block) in (1..).zip(&self.blocks) {
             let input = xs.clone();
             for (j, layer) in block.layers.iter().enumerate() {
                 xs = layer.forward(&xs)?;
-                if (i, j) == (13, 0) {
+                if (i, j) == (C4_BLOCK, 0) {
                     maps.push(xs.clone());
                 }
             }

@@ -10,12 +10,22 @@ use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Ta
 use crate::Grid;
 use crate::attention::Attention;
 use crate::config::SegmenterConfig;
-use crate::net::{Probe, WindowedNet};
+use crate::net::{Probe, RESTORE_CELL, WindowedNet, seen_like};
 
 /// Features that the 3×3 laterals read, finest first: strides 4, 8, 16.
 const LATERALS: [usize; 3] = [3, 6, 13];
+/// The last feature, which the 1×1 lateral reads: stride 32.
+const TOP: usize = 18;
 /// The feature that the attention network restores.
 const RESTORED: usize = 17;
+/// The cells that remember the window's scores, and where there are any.
+const LOGITS_CELL: &str = "logits";
+const SEEN_CELL: &str = "seen";
+
+/// The cell of a 3×3 lateral's input.
+fn lateral_cell(i: usize) -> String {
+    format!("lateral.{i}")
+}
 
 /// Scores for the full frame at stride 4, before upsampling.
 #[derive(Debug, Clone)]
@@ -61,8 +71,8 @@ impl SegmenterNet {
                 lateral(i, ConvSpec::dense3(channels(feature)?, cfg.width, 1, eps, Activation::None))
             })
             .collect::<Result<_>>()?;
-        let last = channels(backbone.channels().len() - 1)?;
-        let top = lateral(LATERALS.len(), ConvSpec::pointwise(last, cfg.width, eps, Activation::None))?;
+        let top = ConvSpec::pointwise(channels(TOP)?, cfg.width, eps, Activation::None);
+        let top = lateral(LATERALS.len(), top)?;
         let attention = match cfg.attention {
             Some(grid) => {
                 let inputs = channels(RESTORED)?;
@@ -82,6 +92,7 @@ impl SegmenterNet {
         self.backbone.prepare()?;
         self.laterals.iter_mut().try_for_each(ConvNormAct::prepare)?;
         self.top.prepare()?;
+        self.logits.prepare()?;
         self.attention.iter_mut().try_for_each(Attention::prepare)
     }
 }
@@ -113,19 +124,18 @@ impl WindowedNet for SegmenterNet {
         // Top-down: the coarse sum doubled by repetition, plus the next finer lateral.
         let mut sum = self.top.forward(&last)?;
         for (i, (tap, lateral)) in taps.iter().zip(&self.laterals).enumerate().rev() {
-            let features = around.place(&format!("lateral.{i}"), tap)?;
+            let features = around.place(&lateral_cell(i), tap)?;
             let (_, _, h, w) = tap.dims4()?;
-            sum = (sum.upsample_nearest2d(h, w)? + lateral.forward_region(&features)?)?;
+            sum = lateral.forward_region_add(&features, &sum.upsample_nearest2d(h, w)?)?;
         }
         probe("fused", &sum)?;
         let window = self.logits.forward(&Activation::Relu6.apply(&sum)?)?;
-        let seen = window.narrow(1, 0, 1)?.ones_like()?;
-        let logits = around.place("logits", &window)?.plane;
-        let seen = around.place("seen", &seen)?.plane;
+        let logits = around.place(LOGITS_CELL, &window)?.plane;
+        let seen = around.place(SEEN_CELL, &seen_like(&window)?)?.plane;
 
         let q = match (&self.attention, with_q, restored) {
             (Some(attention), true, Some(feature)) => {
-                let restored = around.place("restore", &feature)?.plane;
+                let restored = around.place(RESTORE_CELL, &feature)?.plane;
                 probe("restore", &restored)?;
                 Some(attention.forward(&restored)?)
             }
@@ -145,13 +155,12 @@ impl WindowedNet for SegmenterNet {
 
     fn cost(&self, frame: FrameSize, window: FrameSize, with_q: bool, tally: &mut Tally) {
         let sizes = self.backbone.cost(window, tally);
-        let mut size = sizes.last().copied().unwrap_or(window);
-        self.top.cost(size, tally);
+        self.top.cost(sizes[TOP], tally);
         for (&feature, lateral) in LATERALS.iter().zip(&self.laterals).rev() {
-            size = sizes.get(feature).copied().unwrap_or(size);
-            lateral.cost(size, tally);
+            lateral.cost(sizes[feature], tally);
         }
-        self.logits.cost(size, tally);
+        let [finest, ..] = LATERALS;
+        self.logits.cost(sizes[finest], tally);
         if let (Some(attention), true) = (&self.attention, with_q) {
             attention.cost(frame, tally);
         }

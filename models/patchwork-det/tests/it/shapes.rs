@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 use patchwork_det::config::{Config, Preset};
+use patchwork_det::detector::pyramid_channels;
 use patchwork_det::plain::PlainDetector;
 use patchwork_det::{DetectorConfig, DetectorNet, FrameSize, SegmenterConfig, SegmenterNet, WindowedNet};
 
@@ -28,6 +29,18 @@ fn every_preset_builds_and_asks_for_the_recorded_number_of_tensors() {
             }
         };
         assert_eq!(map.data().lock().unwrap().len(), expected, "{}", preset.name());
+    }
+}
+
+#[test]
+fn pyramids_of_every_depth_keep_whole_channels_and_no_fewer_than_sixteen() {
+    for (depth, expected) in [
+        (1.0, [512, 256, 256, 128]),
+        (0.5, [256, 128, 128, 64]),
+        (1.4, [716, 358, 358, 179]),
+        (0.1, [51, 25, 25, 16]),
+    ] {
+        assert_eq!(pyramid_channels(depth), expected, "depth {depth}");
     }
 }
 
