@@ -146,12 +146,12 @@ pub struct InputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Folder for pictures and masks
-    #[arg(short = 'o', long, value_name = "DIR", default_value = "out")]
-    pub out: PathBuf,
+    /// Folder for pictures and masks [default: out; with --json none are written unless this is given]
+    #[arg(short = 'o', long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Write no pictures
-    #[arg(long)]
-    pub no_draw: bool,
+    #[arg(long, conflicts_with = "out")]
+    no_draw: bool,
     /// Print one JSON object a picture or frame
     #[arg(long)]
     pub json: bool,
@@ -168,6 +168,14 @@ pub struct OutputArgs {
     /// Add the time of each result, and a table of times at the end
     #[arg(long)]
     pub timings: bool,
+}
+
+impl OutputArgs {
+    /// The folder for pictures, if any are wanted.
+    pub fn pictures(&self) -> Option<&Path> {
+        let unasked = (!self.no_draw && !self.json).then_some(Path::new("out"));
+        self.out.as_deref().or(unasked)
+    }
 }
 
 /// Everything that running a model takes. Options that only one model has are a group of that model's

@@ -1,6 +1,6 @@
 //! Where answers go: lines on standard output, pictures in a folder, files of records.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use zoo_core::{BBox, Classification, Detection, Detections, Image, SegMap};
 use zoo_vision::draw::{self, Style};
-use zoo_vision::write::{CocoResults, Csv, OutputFolder};
+use zoo_vision::write::{CocoResults, Csv, OutputFolder, StillFormat};
 use zoo_vision::{Frame, Source, write};
 
 use crate::args::OutputArgs;
@@ -174,11 +174,11 @@ pub struct Sink {
 impl Sink {
     /// Opens the outputs; `inputs` are files never to be overwritten.
     pub fn open(args: &OutputArgs, inputs: &[Source], caveat: Option<&'static str>) -> Result<Self> {
-        let inputs: HashSet<PathBuf> = inputs
-            .iter()
-            .flat_map(|source| source.files().unwrap_or_default())
-            .filter_map(|path| path.canonicalize().ok())
-            .collect();
+        let files = || inputs.iter().flat_map(|source| source.files().unwrap_or_default());
+        let is_input = |path: &Path| {
+            let mut known = files().filter_map(|file| file.canonicalize().ok());
+            path.canonicalize().is_ok_and(|path| known.any(|file| file == path))
+        };
         for file in args.csv.iter().chain(&args.coco) {
             if let Some(caveat) = caveat {
                 return Err(Usage::error(format_args!(
@@ -186,7 +186,7 @@ impl Sink {
                     file.display()
                 )));
             }
-            if file.canonicalize().is_ok_and(|file| inputs.contains(&file)) {
+            if is_input(file) {
                 return Err(Usage::error(format_args!(
                     "{} is an input, it would be overwritten: name another output",
                     file.display()
@@ -197,7 +197,7 @@ impl Sink {
             json: args.json,
             timings: args.timings,
             score: args.score,
-            pictures: (!args.no_draw).then(|| Pictures::create(&args.out, inputs)).transpose()?,
+            pictures: args.pictures().map(|folder| Pictures::create(folder, inputs)).transpose()?,
             csv: args.csv.as_ref().map(Csv::create).transpose()?,
             coco: args.coco.as_ref().map(CocoResults::create).transpose()?,
             images: 0,
@@ -269,23 +269,12 @@ impl Sink {
 struct Pictures {
     at: PathBuf,
     folder: OutputFolder,
-    inputs: HashSet<PathBuf>,
 }
 
 impl Pictures {
-    fn create(at: &Path, inputs: HashSet<PathBuf>) -> Result<Self> {
-        // One folder serves all inputs of a run, so that no two of them share a name in it.
-        let folder = OutputFolder::create(at, &Source::Stdin)?;
-        Ok(Self { at: at.to_owned(), folder, inputs })
-    }
-
-    fn path_for(&mut self, name: &str) -> PathBuf {
-        loop {
-            let path = self.folder.path_for(name, "png");
-            if !path.canonicalize().is_ok_and(|path| self.inputs.contains(&path)) {
-                return path;
-            }
-        }
+    /// One folder serves all inputs of a run, so that no two of them share a name in it.
+    fn create(at: &Path, inputs: &[Source]) -> Result<Self> {
+        Ok(Self { at: at.to_owned(), folder: OutputFolder::create(at, inputs)? })
     }
 
     fn write(
@@ -296,7 +285,7 @@ impl Pictures {
         caveat: Option<&str>,
     ) -> Result<()> {
         if let Some(map) = answer.mask() {
-            write::mask(self.path_for(&format!("{}_mask", frame.name)), map)?;
+            write::mask(self.folder.path_for(&format!("{}_mask", frame.name), "png"), map)?;
         }
         let mut image = frame.image.clone();
         let style = Style::default();
@@ -308,6 +297,7 @@ impl Pictures {
         if !caption.is_empty() {
             image = draw::caption(&image, &caption.join(" · "))?;
         }
-        Ok(write::image(self.path_for(&frame.name), &image)?)
+        self.folder.image(frame, &image, StillFormat::Png)?;
+        Ok(())
     }
 }

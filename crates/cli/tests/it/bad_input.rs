@@ -58,6 +58,10 @@ fn command_lines_that_ask_for_what_cannot_be() {
             case("run patchwork-det/vid a.png", &["nobody has trained weights", "--random"]),
             case("run patchwork-det/vid a.png --random --csv x.csv", &["no place to say 'random weights'"]),
             case("run patchwork-det", &["INPUT"]),
+            case(
+                "run patchwork-det a.png --no-draw -o x",
+                &["'--no-draw' cannot be used with '--out <DIR>'"],
+            ),
             case("eval patchwork-det", &["expected one of CLIP"]),
             case("eval layers/mobilenet-v2 clip", &["layers/mobilenet-v2 has no evaluation"]),
             case("eval patchwork-det/davis clip", &["preset davis segments"]),

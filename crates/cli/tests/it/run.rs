@@ -21,12 +21,13 @@ fn each_photograph_shows_what_it_shows() {
         ("coffee.png", vec!["cup", "dining table"]),
     ] {
         let photo = photo(name);
-        let ran = zoo_in(folder.path(), ["run", "patchwork-det", photo.to_str().unwrap(), "--json"]);
+        let ran =
+            zoo_in(folder.path(), ["run", "patchwork-det", photo.to_str().unwrap(), "--json", "-o", "shown"]);
         let record = ran.expect_code(0).json();
         assert_eq!(labels(&record), expected, "{name}");
         let score = record["detections"][0]["score"].as_f64().unwrap();
         assert!((0.5..1.0).contains(&score), "{name}: {score}");
-        let drawn = zoo_vision::read(folder.path().join("out").join(name)).unwrap();
+        let drawn = zoo_vision::read(folder.path().join("shown").join(name)).unwrap();
         assert_eq!(drawn.size(), zoo_vision::read(&photo).unwrap().size(), "{name}");
     }
 }
@@ -67,26 +68,27 @@ fn clips_stream_in_the_mode_that_was_asked_for() {
         zoo(folder.path(), &format!("run patchwork-det clip --json {options}")).expect_code(0)
     };
 
-    let usual = run("--limit 4 --size 256x256");
+    let usual = run("--limit 4 --size 256x256 -o shown");
     assert_eq!(windows(&usual), [false, true, true, true], "a whole first frame, then windows");
     assert!(usual.stderr.contains("M=4 N=2 motion"), "{}", usual.stderr);
     assert!(usual.stderr.contains("mean ± std ms") && usual.stderr.contains("of SF"), "{}", usual.stderr);
     assert!(usual.json_lines().iter().all(|record| labels(record).contains(&"cat")), "{}", usual.stdout);
-    assert!(folder.path().join("out/frame3.png").exists());
+    assert!(folder.path().join("shown/frame3.png").exists());
 
-    let held = run("--mode interval=2 --no-draw --size 300x300");
+    let held = run("--mode interval=2 --size 300x300");
     let boxes: Vec<Json> = held.json_lines().iter().map(|record| record["detections"].clone()).collect();
     assert_eq!(boxes[0], boxes[1], "the second frame holds the first one's boxes");
     assert_ne!(boxes[1], boxes[2]);
-    let stills = run("--stills --no-draw --limit 2");
+    let stills = run("--stills --limit 2");
     assert_eq!(windows(&stills), [false, false]);
+    assert!(!folder.path().join("out").exists(), "--json draws only where -o says so");
 
     let mut gif = Animation::create(folder.path().join("clip.gif"), 10.0).unwrap();
     for frame in zoo_vision::Source::Folder(clip).frames().unwrap() {
         gif.push(&frame.unwrap().image).unwrap();
     }
     gif.finish().unwrap();
-    let line = "run patchwork-det clip.gif --json --no-draw --m 2 --n 1 --policy raster --size 128x128 --start zeros";
+    let line = "run patchwork-det clip.gif --json --m 2 --n 1 --policy raster --size 128x128 --start zeros";
     let gif = zoo(folder.path(), line).expect_code(0);
     let lefts: Vec<_> =
         gif.json_lines().iter().map(|record| record["window"]["x0"].as_f64().unwrap()).collect();
@@ -98,17 +100,17 @@ fn clips_stream_in_the_mode_that_was_asked_for() {
 fn random_weights_are_said_on_every_result() {
     let folder = tempfile::tempdir().unwrap();
     frames(folder.path(), 3);
-    let line = "run patchwork-det --task segment clip --random --depth 0.5 --size 128x128 --json";
+    let line = "run patchwork-det --task segment clip --random --depth 0.5 --size 128x128 --json -o shown";
     let ran = zoo(folder.path(), line).expect_code(0);
     for record in ran.json_lines() {
         assert_eq!(record["weights"], "random weights", "{record}");
         assert!(record["coverage"]["object"].is_number(), "{record}");
     }
-    assert!(folder.path().join("out/frame0_mask.png").exists());
-    let text = zoo(folder.path(), &line.replace("--json", "--no-draw --limit 1")).expect_code(0);
+    assert!(folder.path().join("shown/frame0_mask.png").exists());
+    let text = zoo(folder.path(), &line.replace("--json -o shown", "--limit 1")).expect_code(0);
     assert!(text.stdout.contains("[random weights]"), "{}", text.stdout);
-    let learned =
-        "run patchwork-det/vid-depth0.5 clip --random --policy learned --size 128x128 --no-draw --json";
+    assert!(folder.path().join("out/frame0.png").exists(), "where pictures are unless -o says otherwise");
+    let learned = "run patchwork-det/vid-depth0.5 clip --random --policy learned --size 128x128 --json";
     assert_eq!(windows(&zoo(folder.path(), learned).expect_code(0)), [false, true, true]);
 }
 
@@ -132,7 +134,7 @@ fn the_demo_binary_runs_the_same_and_the_selftest_holds() {
     let binary = env!("CARGO_BIN_EXE_patchwork-det");
     let photo = photo("chelsea.png");
     let run = |args: &[&str]| Ran::from(command(binary, folder.path()).args(args).output().unwrap());
-    let ran = run(&[photo.to_str().unwrap(), "--json", "--no-draw", "-v"]).expect_code(0);
+    let ran = run(&[photo.to_str().unwrap(), "--json", "-v"]).expect_code(0);
     assert_eq!(labels(&ran.json()), ["cat"]);
     assert!(ran.stderr.contains("patchwork-det/coco-ssdlite"), "{}", ran.stderr);
     let ran = run(&["--selftest"]).expect_code(0);

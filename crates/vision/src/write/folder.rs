@@ -29,7 +29,7 @@ impl StillFormat {
 
 /// A folder for results, one file a frame, named after the frame: `street.jpg` gives `street.png`.
 ///
-/// No file of the source is ever overwritten, and no name is given twice in a run: the second
+/// No file of the sources is ever overwritten, and no name is given twice in a run: the second
 /// `street` becomes `street-2`. Results of an earlier run are replaced.
 #[derive(Debug)]
 pub struct OutputFolder {
@@ -40,14 +40,16 @@ pub struct OutputFolder {
 }
 
 impl OutputFolder {
-    /// Creates the folder if need be. The files of `source` are those never to be overwritten.
+    /// Creates the folder if need be. The files of `sources` are those never to be overwritten; a source whose
+    /// files cannot be listed has none, and its frames will say why.
     ///
     /// # Errors
-    /// If the folder cannot be created, or the source's files cannot be listed.
-    pub fn create(folder: impl AsRef<Path>, source: &Source) -> Result<Self> {
+    /// If the folder cannot be created.
+    pub fn create(folder: impl AsRef<Path>, sources: &[Source]) -> Result<Self> {
         let folder = folder.as_ref();
         fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
-        let inputs = source.files()?.iter().filter_map(|path| path.canonicalize().ok()).collect();
+        let files = sources.iter().flat_map(|source| source.files().unwrap_or_default());
+        let inputs = files.filter_map(|path| path.canonicalize().ok()).collect();
         Ok(Self { folder: folder.to_owned(), inputs, given: HashSet::new() })
     }
 

@@ -256,7 +256,10 @@ fn y4m_that_cannot_be_read_says_why() {
         ),
         (y4m("H2 F1:1", &[]), "expected a width and a height in its header, got `YUV4MPEG2 H2 F1:1`"),
         (y4m("W-2 H2", &[]), "expected a width and a height in its header, got `YUV4MPEG2 W-2 H2`"),
-        (y4m("W99999 H99999 F1:1", &[]), "stdin has 99999×99999 (rows × columns) pixels, expected at most 67108864 in all"),
+        (
+            y4m("W99999 H99999 F1:1", &[]),
+            "stdin has 99999×99999 (rows × columns) pixels, expected at most 67108864 in all",
+        ),
         (b"YUV4MPEG2 W2 H2".to_vec(), "expected a header line of at most 1024 bytes"),
         (
             y4m("W2 H2 Cmono", &[&gray[..3]]),

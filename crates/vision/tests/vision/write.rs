@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::slice::from_ref;
 
 use zoo_core::{BBox, Detection, Detections, FrameSize, Image, SegMap};
 use zoo_vision::write::{self, Animation, CocoResults, Csv, JsonLines, OutputFolder, Record, StillFormat};
@@ -105,7 +106,7 @@ fn results_never_replace_an_input_or_each_other() {
     }
     let before = fs::read(folder.path().join("street.png")).unwrap();
     let source = Source::parse(folder.path().to_str().unwrap()).unwrap();
-    let mut out = OutputFolder::create(folder.path(), &source).unwrap();
+    let mut out = OutputFolder::create(folder.path(), from_ref(&source)).unwrap();
     let written: Vec<_> = source
         .frames()
         .unwrap()
@@ -118,13 +119,13 @@ fn results_never_replace_an_input_or_each_other() {
     // Elsewhere an earlier run's results are replaced, and the folder is made.
     let elsewhere = folder.path().join("out/boxes");
     for _ in 0..2 {
-        let mut out = OutputFolder::create(&elsewhere, &source).unwrap();
+        let mut out = OutputFolder::create(&elsewhere, from_ref(&source)).unwrap();
         out.image(&frame("a/../b:c", None), &image, StillFormat::Jpeg).unwrap();
         out.image(&frame("A_.._B_C", None), &image, StillFormat::Jpeg).unwrap();
         out.mask(&frame("street", None), &map()).unwrap();
     }
     assert_eq!(listing(&elsewhere), ["A_.._B_C-2.jpg", "a_.._b_c.jpg", "street.png"]);
-    let blocked = OutputFolder::create(folder.path().join("park.jpg"), &source).unwrap_err().to_string();
+    let blocked = OutputFolder::create(folder.path().join("park.jpg"), &[]).unwrap_err().to_string();
     assert!(blocked.starts_with("cannot write ") && blocked.contains("park.jpg"), "{blocked}");
 }
 
