@@ -3,119 +3,21 @@
 //! The same for the detector and the segmenter; what differs stands behind [`WindowedNet`].
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 use zoo_core::{FrameSize, Image};
 use zoo_kernels::on_pool;
-use zoo_vision::{Normalization, Region, Resize, Resizer};
+use zoo_vision::{Normalization, Resize};
 
 use crate::config::{Mode, Start};
 use crate::error::Context;
+use crate::motion::MotionMap;
 use crate::net::WindowedNet;
 use crate::policy::{Needs, Observation, Policy};
+use crate::preparation::Preparation;
 use crate::{Error, Grid, Memories, Result, Window};
-
-/// Frames beyond this would need tens of gigabytes of feature maps.
-const MAX_FRAME_PIXELS: usize = 1 << 26;
-
-/// The motion policy compares every so many pixels of every so many rows.
-const MOTION_STEP: usize = 4;
-
-/// Resizing and normalisation of a stream's frames.
-#[derive(Debug, Clone)]
-pub(crate) struct Preparation {
-    resizer: Arc<Resizer>,
-    normalization: Normalization,
-}
-
-impl Preparation {
-    pub(crate) fn new(
-        source: FrameSize,
-        frame: FrameSize,
-        resize: Resize,
-        normalization: Normalization,
-    ) -> Result<Self> {
-        if frame.area() > MAX_FRAME_PIXELS {
-            return Err(Error::Config(format!(
-                "a frame of {frame} has more than {MAX_FRAME_PIXELS} pixels: choose a smaller one"
-            )));
-        }
-        Ok(Self { resizer: Arc::new(Resizer::new(source, frame, resize)?), normalization })
-    }
-
-    /// `window` of the resized frame as `[1, 3, h, w]`; nothing else of it is computed.
-    pub(crate) fn window(&self, frame: &Image, window: Window, device: &Device) -> Result<Tensor> {
-        let region = Region::window(window.top, window.left, window.size());
-        let planes = self.resizer.region(frame, &region)?;
-        Ok(self.normalization.tensor_of(planes, window.size(), device)?)
-    }
-
-    /// The whole resized frame.
-    pub(crate) fn frame(&self, frame: &Image, device: &Device) -> Result<Tensor> {
-        self.window(frame, Window::full(self.resizer.to_size()), device)
-    }
-
-    fn samples(&self, frame: &Image) -> Result<Vec<f32>> {
-        let region = Region::all(self.resizer.to_size()).every(MOTION_STEP);
-        let mut planes = self.resizer.region(frame, &region)?;
-        self.normalization.apply(&mut planes);
-        Ok(planes)
-    }
-}
-
-/// What the stem's cell last saw, at every fourth pixel of every fourth row (policy `Motion`).
-#[derive(Debug, Clone)]
-struct MotionMap {
-    size: FrameSize,
-    seen: Vec<f32>,
-}
-
-impl MotionMap {
-    fn new(frame: FrameSize) -> Self {
-        let size = FrameSize::new(frame.height.div_ceil(MOTION_STEP), frame.width.div_ceil(MOTION_STEP));
-        Self { size, seen: vec![0.0; 3 * size.area()] }
-    }
-
-    /// Sum of |now − seen| over each window of the grid.
-    fn differences(&self, now: &[f32], grid: Grid) -> Vec<f32> {
-        let (m, n) = (grid.m(), grid.n());
-        let FrameSize { height, width } = self.size;
-        let mut cells = vec![0f64; m * m];
-        // Rows of all three planes, one after the other.
-        for (i, (now, seen)) in now.chunks_exact(width).zip(self.seen.chunks_exact(width)).enumerate() {
-            let row = i % height * m / height;
-            for (x, (a, b)) in now.iter().zip(seen).enumerate() {
-                if let Some(cell) = cells.get_mut(row * m + x * m / width) {
-                    *cell += f64::from((a - b).abs());
-                }
-            }
-        }
-        (0..grid.actions())
-            .map(|action| {
-                let (row, column) = grid.cell(action);
-                let cell = |i: usize| cells.get((row + i / n) * m + column + i % n).copied().unwrap_or(0.0);
-                (0..n * n).map(cell).sum::<f64>() as f32
-            })
-            .collect()
-    }
-
-    /// Takes over `window` of what is shown now.
-    fn update(&mut self, now: &[f32], window: Window) {
-        let columns = window.left / MOTION_STEP..(window.left + window.width) / MOTION_STEP;
-        let rows = window.top / MOTION_STEP..(window.top + window.height) / MOTION_STEP;
-        let width = self.size.width;
-        for (i, (seen, now)) in self.seen.chunks_exact_mut(width).zip(now.chunks_exact(width)).enumerate() {
-            if rows.contains(&(i % self.size.height))
-                && let (Some(seen), Some(now)) = (seen.get_mut(columns.clone()), now.get(columns.clone()))
-            {
-                seen.copy_from_slice(now);
-            }
-        }
-    }
-}
 
 /// Windowed mode's state.
 #[derive(Clone)]
