@@ -50,7 +50,7 @@ pub fn depthwise_conv2d(
         Some(bias) => bias.contiguous()?,
         None => Tensor::zeros(op.geometry.channels, plane.dtype(), plane.device())?,
     };
-    if plane.track_op() || weight.track_op() || bias.track_op() {
+    if plane.track_op() || weight.track_op() || bias.track_op() || !act.is_clamp() {
         // The activation stays a separate operation, whose gradient is candle's.
         let ys = plane.apply_op3(&weight, &bias, DepthwiseConv2d { act: Activation::None, ..op })?;
         return act.apply(&ys);

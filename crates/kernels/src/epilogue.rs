@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, WithDT
 use rayon::prelude::*;
 
 /// Applied to every value after the bias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Activation {
     /// y
     #[default]
@@ -14,6 +14,12 @@ pub enum Activation {
     Relu,
     /// min(max(y, 0), 6)
     Relu6,
+    /// y where y ≥ 0, this times y elsewhere
+    LeakyRelu(f32),
+    /// y / (1 + e⁻ʸ)
+    Silu,
+    /// y · Φ(y), Φ through the error function
+    Gelu,
 }
 
 impl Activation {
@@ -26,16 +32,24 @@ impl Activation {
             Self::None => Ok(xs.clone()),
             Self::Relu => xs.relu(),
             Self::Relu6 => xs.clamp(0.0, 6.0),
+            Self::LeakyRelu(slope) => xs.relu()? - (xs.neg()?.relu()? * f64::from(slope))?,
+            Self::Silu => xs.silu(),
+            Self::Gelu => xs.gelu_erf(),
         }
     }
 
-    /// Lowest and highest value that passes.
+    /// Whether it only cuts values off, at bounds of its own.
+    pub(crate) fn is_clamp(self) -> bool {
+        matches!(self, Self::None | Self::Relu | Self::Relu6)
+    }
+
+    /// Lowest and highest value that passes; everything does where it is no clamp.
     #[inline(always)]
     pub(crate) fn bounds<T: Float>(self) -> (T, T) {
         match self {
-            Self::None => (T::NEG_INFINITY, T::INFINITY),
             Self::Relu => (T::ZERO, T::INFINITY),
             Self::Relu6 => (T::ZERO, T::SIX),
+            _ => (T::NEG_INFINITY, T::INFINITY),
         }
     }
 }
@@ -83,7 +97,7 @@ pub fn bias_act(ys: Tensor, bias: &Tensor, act: Activation) -> Result<Tensor> {
     }
     let on_cpu = matches!(ys.device(), Device::Cpu);
     let has_kernel = matches!(ys.dtype(), candle_core::DType::F32 | candle_core::DType::F64);
-    if on_cpu && has_kernel && ys.is_contiguous() && !ys.track_op() && !bias.track_op() {
+    if on_cpu && has_kernel && act.is_clamp() && ys.is_contiguous() && !ys.track_op() && !bias.track_op() {
         ys.inplace_op2(&bias.contiguous()?, &BiasAct(act))?;
         return Ok(ys);
     }

@@ -6,6 +6,7 @@
 //!
 //! | operation | backward | in place |
 //! |---|---|---|
+//! | [`PackedConv`], [`PackedDepthwise`] | (inference) | |
 //! | [`depthwise_conv2d`] | input, weight and bias | |
 //! | [`Region::bordered`] | input | |
 //! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
@@ -19,16 +20,22 @@
 
 mod depthwise;
 mod epilogue;
+mod isa;
 mod nms;
+mod packed;
 mod pool;
 mod region;
+mod simd;
 mod transpose;
+mod vector_math;
 mod window;
 
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
 pub use epilogue::{Activation, bias_act};
+pub use isa::Isa;
 pub use nms::nms;
+pub use packed::{ConvOptions, PackedConv, PackedDepthwise};
 pub use pool::on_pool;
 pub use region::{Pads, Region};
 pub use transpose::channels_last;
-pub use window::write_window;
+pub use window::{plane_for, write_window};

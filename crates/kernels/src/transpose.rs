@@ -1,4 +1,4 @@
-//! Channels last: what a head's map must be before it is a list of predictions.
+//! Channels last: the order of memory that packed weights work on, and of a head's predictions.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, WithDType, bail};
@@ -7,21 +7,27 @@ use rayon::prelude::*;
 /// Side of the square that is moved at a time: its rows and columns stay in the nearest cache.
 const BLOCK: usize = 32;
 
-/// `[B, C, N]` → `[B, N, C]`, contiguous, with a gradient.
+/// `[B, C, H, W]` → `[B, H, W, C]`, contiguous, with a gradient: the same memory where that runs
+/// channel first already.
 ///
 /// # Errors
-/// If `xs` is not of rank 3.
+/// If `xs` is not of rank 4.
 pub fn channels_last(xs: &Tensor) -> Result<Tensor> {
-    xs.dims3()?;
-    if matches!(xs.device(), Device::Cpu) && matches!(xs.dtype(), DType::F32 | DType::F64) {
-        return xs.contiguous()?.apply_op1(ChannelsLast);
+    let (b, c, h, w) = xs.dims4()?;
+    let last = xs.permute((0, 2, 3, 1))?;
+    if last.is_contiguous() {
+        return Ok(last);
     }
-    xs.transpose(1, 2)?.contiguous()
+    if matches!(xs.device(), Device::Cpu) && matches!(xs.dtype(), DType::F32 | DType::F64) {
+        return xs.contiguous()?.reshape((b, c, h * w))?.apply_op1(Transpose)?.reshape((b, h, w, c));
+    }
+    last.contiguous()
 }
 
-struct ChannelsLast;
+/// `[B, C, N]` → `[B, N, C]`
+struct Transpose;
 
-impl ChannelsLast {
+impl Transpose {
     fn run<T: WithDType>(xs: &[T], c: usize, n: usize) -> Vec<T> {
         let mut ys = vec![T::zero(); xs.len()];
         if xs.is_empty() {
@@ -43,7 +49,7 @@ impl ChannelsLast {
     }
 }
 
-impl CustomOp1 for ChannelsLast {
+impl CustomOp1 for Transpose {
     fn name(&self) -> &'static str {
         "channels-last"
     }
@@ -62,6 +68,6 @@ impl CustomOp1 for ChannelsLast {
     }
 
     fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        channels_last(grad).map(Some)
+        grad.contiguous()?.apply_op1(Transpose).map(Some)
     }
 }

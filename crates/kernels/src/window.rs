@@ -4,10 +4,12 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, bail};
 use rayon::prelude::*;
 
+use crate::transpose::channels_last;
+
 /// Writes `xs` (`[B, C, h, w]`) into `plane` (`[B, C, H, W]`) with its corner at (`top`, `left`) and
 /// returns the plane that holds the result.
 ///
-/// On the CPU, outside an autograd graph, `plane` is written **in place**: the cost is the window's,
+/// On the CPU, outside an autograd graph, `plane` (in either order of memory) is written **in place**: the cost is the window's,
 /// not the frame's, and every tensor that shares `plane`'s storage sees the change. Otherwise the
 /// result is a new tensor with gradients to both.
 ///
@@ -27,17 +29,38 @@ pub fn write_window(plane: &Tensor, xs: &Tensor, top: usize, left: usize) -> Res
             plane.dtype()
         )
     }
-    let on_cpu = matches!(plane.device(), Device::Cpu);
-    if on_cpu && plane.is_contiguous() && !plane.track_op() && !xs.track_op() {
-        plane.inplace_op2(&xs.contiguous()?, &WriteWindow { top, left })?;
-        return Ok(plane.clone());
+    if matches!(plane.device(), Device::Cpu) && !plane.track_op() && !xs.track_op() {
+        // Either order of memory is rows of values: of one channel's, or of all channels'.
+        if plane.is_contiguous() {
+            plane.inplace_op2(&xs.contiguous()?, &WriteWindow { top, left, of_channels: false })?;
+            return Ok(plane.clone());
+        }
+        let last = plane.permute((0, 2, 3, 1))?;
+        if last.is_contiguous() {
+            last.inplace_op2(&channels_last(xs)?, &WriteWindow { top, left, of_channels: true })?;
+            return Ok(plane.clone());
+        }
     }
     plane.slice_assign(&[0..b, 0..c, top..top + h, left..left + w], xs)
+}
+
+/// Zeros, `[B, C, height, width]` for an `xs` of `[B, C, h, w]`, in `xs`'s order of memory.
+///
+/// # Errors
+/// If `xs` is not of rank 4.
+pub fn plane_for(xs: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    let (b, c, _, _) = xs.dims4()?;
+    if xs.is_contiguous() {
+        return Tensor::zeros((b, c, height, width), xs.dtype(), xs.device());
+    }
+    Tensor::zeros((b, height, width, c), xs.dtype(), xs.device())?.permute((0, 3, 1, 2))
 }
 
 struct WriteWindow {
     top: usize,
     left: usize,
+    /// The operands are `[B, H, W, C]`, not `[B, C, H, W]`.
+    of_channels: bool,
 }
 
 impl WriteWindow {
@@ -48,16 +71,26 @@ impl WriteWindow {
         xs: &[T],
         xs_l: &Layout,
     ) -> Result<()> {
-        let (_, _, ph, pw) = plane_l.shape().dims4()?;
-        let (_, _, h, w) = xs_l.shape().dims4()?;
+        let (ph, pw, h, w, per_pixel) = if self.of_channels {
+            let (_, ph, pw, c) = plane_l.shape().dims4()?;
+            let (_, h, w, _) = xs_l.shape().dims4()?;
+            (ph, pw * c, h, w * c, c)
+        } else {
+            let (_, _, ph, pw) = plane_l.shape().dims4()?;
+            let (_, _, h, w) = xs_l.shape().dims4()?;
+            (ph, pw, h, w, 1)
+        };
+        let left = self.left * per_pixel;
         let (Some((p0, p1)), Some((x0, x1))) = (plane_l.contiguous_offsets(), xs_l.contiguous_offsets())
         else {
             bail!("write-window: operands are not contiguous")
         };
-        let planes = plane[p0..p1].par_chunks_exact_mut(ph * pw).zip(xs[x0..x1].par_chunks_exact(h * w));
-        planes.with_min_len((1usize << 14).div_ceil(h * w)).for_each(|(plane, xs)| {
-            for (row, src) in plane.chunks_exact_mut(pw).skip(self.top).zip(xs.chunks_exact(w)) {
-                row[self.left..self.left + w].copy_from_slice(src);
+        let xs = &xs[x0..x1];
+        let rows = plane[p0..p1].par_chunks_exact_mut(pw).enumerate();
+        rows.with_min_len((1usize << 14).div_ceil(w)).for_each(|(i, row)| {
+            let (plane, y) = (i / ph, i % ph);
+            if let Some(y) = y.checked_sub(self.top).filter(|&y| y < h) {
+                row[left..left + w].copy_from_slice(&xs[(plane * h + y) * w..][..w]);
             }
         });
         Ok(())

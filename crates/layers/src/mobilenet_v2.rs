@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use zoo_core::{Backbone, FeatureInfo, FrameSize, LayerCost, Tally};
-use zoo_kernels::Activation;
+use zoo_kernels::{Activation, Region};
 
 use crate::{ConvNormAct, ConvSpec, Linear, SamePadding, Surroundings, ZeroBorder};
 
@@ -125,8 +125,12 @@ impl InvertedResidual {
             None => xs.clone(),
         };
         let region = around.place(&self.name, &ys)?;
-        let ys = self.project.forward(&self.depthwise.forward_region(&region)?)?;
-        if self.residual { ys + xs } else { Ok(ys) }
+        let ys = self.depthwise.forward_region(&region)?;
+        if self.residual {
+            self.project.forward_region_add(&Region::whole(&ys)?, xs)
+        } else {
+            self.project.forward(&ys)
+        }
     }
 
     fn prepare(&mut self) -> Result<()> {

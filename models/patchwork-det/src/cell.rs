@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 use zoo_core::FrameSize;
-use zoo_kernels::{Region, write_window};
+use zoo_kernels::{Region, plane_for, write_window};
 use zoo_layers::Surroundings;
 
 use crate::Window;
@@ -53,10 +53,7 @@ impl Memories {
     fn write(&mut self, name: &str, xs: &Tensor, full: FrameSize, top: usize, left: usize) -> Result<Tensor> {
         let mut map = match self.maps.remove(name) {
             Some(map) => map,
-            None => {
-                let (b, c, _, _) = xs.dims4()?;
-                Arc::new(Tensor::zeros((b, c, full.height, full.width), xs.dtype(), xs.device())?)
-            }
+            None => Arc::new(plane_for(xs, full.height, full.width)?),
         };
         // The write is in place, so a map that a clone of the stream holds too is copied first.
         if Arc::get_mut(&mut map).is_none() {

@@ -1,31 +1,12 @@
-//! Every operation against a naive reference, on odd sizes, strides, borders, views and batches.
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+//! The operations on planes, which training uses.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use zoo_kernels::{
-    Activation, Pads, Region, bias_act, channels_last, depthwise_conv2d, depthwise_conv2d_candle,
+    Activation, Pads, Region, bias_act, channels_last, depthwise_conv2d, depthwise_conv2d_candle, plane_for,
     write_window,
 };
 
-/// Values that follow from a seed, in −1..1.
-fn noise(seed: u64, shape: &[usize], dtype: DType) -> Tensor {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let values: Vec<f64> = (0..shape.iter().product::<usize>())
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
-        })
-        .collect();
-    Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
-}
-
-fn largest_difference(a: &Tensor, b: &Tensor) -> f64 {
-    assert_eq!(a.dims(), b.dims());
-    let difference = (a.to_dtype(DType::F64).unwrap() - b.to_dtype(DType::F64).unwrap()).unwrap();
-    difference.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
-}
+use crate::support::{largest_difference, noise};
 
 /// Four nested loops over one plane, straight from the definition.
 fn naive_depthwise(
@@ -59,15 +40,11 @@ fn naive_depthwise(
                         }
                     }
                 }
-                ys.push(match act {
-                    Activation::None => sum,
-                    Activation::Relu => sum.max(0.0),
-                    Activation::Relu6 => sum.clamp(0.0, 6.0),
-                });
+                ys.push(sum);
             }
         }
     }
-    Tensor::from_vec(ys, (batch, channels, out_h, out_w), &Device::Cpu).unwrap()
+    act.apply(&Tensor::from_vec(ys, (batch, channels, out_h, out_w), &Device::Cpu).unwrap()).unwrap()
 }
 
 struct Case {
@@ -329,11 +306,11 @@ fn bias_act_equals_candles_operations() {
 
 #[test]
 fn channels_last_equals_candles_transpose_and_passes_its_gradient_back() {
-    for shape in [[1, 1, 1], [2, 3, 5], [1, 33, 70], [3, 64, 31], [1, 7, 0]] {
+    for shape in [[1, 1, 1, 1], [2, 3, 1, 5], [1, 33, 7, 10], [3, 64, 31, 1], [1, 7, 0, 2]] {
         for dtype in [DType::F32, DType::F64, DType::F16] {
             let xs = noise(51, &shape, dtype);
             let got = channels_last(&xs).unwrap();
-            let want = xs.transpose(1, 2).unwrap().contiguous().unwrap();
+            let want = xs.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap();
             assert_eq!(got.dims(), want.dims(), "{shape:?}");
             let values = |t: &Tensor| -> Vec<f64> {
                 t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
@@ -341,9 +318,27 @@ fn channels_last_equals_candles_transpose_and_passes_its_gradient_back() {
             assert_eq!(values(&got), values(&want), "{shape:?} {dtype:?}");
         }
     }
-    let xs = Var::from_tensor(&noise(52, &[2, 3, 5], DType::F64)).unwrap();
-    let scale = noise(53, &[2, 5, 3], DType::F64);
+    let xs = Var::from_tensor(&noise(52, &[2, 3, 5, 1], DType::F64)).unwrap();
+    let scale = noise(53, &[2, 5, 1, 3], DType::F64);
     let loss = (channels_last(&xs).unwrap() * &scale).unwrap().sum_all().unwrap();
     let grad = loss.backward().unwrap().get(&xs).unwrap().clone();
-    assert_eq!(largest_difference(&grad, &scale.transpose(1, 2).unwrap()), 0.0);
+    assert_eq!(largest_difference(&grad, &scale.permute((0, 3, 1, 2)).unwrap()), 0.0);
+}
+
+#[test]
+fn a_window_is_written_in_place_whatever_the_order_of_memory() {
+    let xs = noise(61, &[2, 5, 3, 4], DType::F32);
+    let last =
+        |t: &Tensor| t.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap().permute((0, 3, 1, 2)).unwrap();
+    let expected = Tensor::zeros((2, 5, 7, 9), DType::F32, &Device::Cpu).unwrap();
+    let expected = expected.slice_assign(&[0..2, 0..5, 2..5, 4..8], &xs).unwrap();
+    for xs in [xs.clone(), last(&xs)] {
+        let plane = plane_for(&xs, 7, 9).unwrap();
+        assert_eq!(plane.is_contiguous(), xs.is_contiguous());
+        for window in [&xs, &last(&xs)] {
+            let written = write_window(&plane, window, 2, 4).unwrap();
+            assert_eq!(largest_difference(&written, &expected), 0.0);
+            assert_eq!(largest_difference(&plane, &expected), 0.0);
+        }
+    }
 }

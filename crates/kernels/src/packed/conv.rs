@@ -1,0 +1,462 @@
+//! Dense and grouped convolution with packed weights; bias, residual and activation in registers.
+//!
+//! One loop serves every filter: for each output pixel it takes a pointer to each place that the
+//! filter reads (a row of zeros where that lies in the border), so nothing is padded or unrolled
+//! beforehand. Only where a place holds fewer values than the pointers cost, in an image of three
+//! channels, are the places of a pixel copied together first.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::geometry::{Filter, Geometry};
+use super::tile::{Tile, compute, panels};
+use super::{Shared, SharedRead, check_operand, filled, from_nhwc, values, weight_values};
+use crate::epilogue::Activation;
+use crate::isa::Isa;
+use crate::region::{Pads, Region};
+use crate::simd::{Kernel, Simd, TileShapes, dispatch};
+use crate::transpose::channels_last;
+
+/// Bytes of input and output that a task goes over at a time: they should stay in the second cache.
+const CHUNK_BYTES: usize = 384 << 10;
+/// Weights of at most so many bytes stay in the second cache beside a task's pixels.
+const RESIDENT_WEIGHTS: usize = 256 << 10;
+/// Multiply–adds that are worth a task of their own.
+const TASK_MACS: usize = 1 << 18;
+/// Places with fewer values are copied together.
+const FEW_CHANNELS: usize = 5;
+
+/// How a convolution moves over its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvOptions {
+    /// Step between outputs.
+    pub stride: usize,
+    /// Step between a filter's taps.
+    pub dilation: usize,
+    /// The channels are split into so many parts that do not see each other.
+    pub groups: usize,
+}
+
+impl Default for ConvOptions {
+    fn default() -> Self {
+        Self { stride: 1, dilation: 1, groups: 1 }
+    }
+}
+
+/// A convolution with its weights packed for the instruction set at hand.
+#[derive(Debug, Clone)]
+pub struct PackedConv {
+    isa: Isa,
+    filter: Filter,
+    inputs: usize,
+    outputs: usize,
+    act: Activation,
+    panels: Vec<Panel>,
+    /// Panel by panel `[tap][input][output]`, outputs padded to whole vectors.
+    weights: Vec<f32>,
+    /// Panel by panel, padded likewise.
+    bias: Vec<f32>,
+    /// What a tap in the border reads.
+    zeros: Vec<f32>,
+}
+
+/// Neighbouring output channels that are computed together.
+#[derive(Debug, Clone, Copy)]
+struct Panel {
+    vectors: usize,
+    /// First input channel that they read, and how many.
+    input: usize,
+    depth: usize,
+    /// First output channel, and how many.
+    output: usize,
+    channels: usize,
+    /// Offsets into the packed weights and biases.
+    weights: usize,
+    bias: usize,
+}
+
+impl PackedConv {
+    /// `weight`: `[O, I / groups, kh, kw]`; `bias`: `[O]`.
+    ///
+    /// # Errors
+    /// If a shape does not fit, the weights are not f32 on the CPU, or `ZOO_ISA` is wrong.
+    pub fn new(
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        options: ConvOptions,
+        act: Activation,
+    ) -> Result<Self> {
+        let (outputs, per_group, height, width) = weight.dims4()?;
+        let ConvOptions { stride, dilation, groups } = options;
+        if stride == 0
+            || dilation == 0
+            || groups == 0
+            || !outputs.is_multiple_of(groups)
+            || height * width == 0
+        {
+            bail!(
+                "convolution: a weight of {:?} with {options:?}: stride, dilation and groups must be at least 1, and groups must divide the outputs",
+                weight.dims()
+            )
+        }
+        if let Some(bias) = bias
+            && bias.dims() != [outputs]
+        {
+            bail!("convolution: expected a bias of [{outputs}], got {:?}", bias.dims())
+        }
+        let filter = Filter { height, width, stride, dilation };
+        let weight = weight_values("convolution", weight)?;
+        let bias = bias.map(|bias| weight_values("convolution", bias)).transpose()?;
+        Ok(Self::pack(Isa::current()?, filter, groups, per_group, outputs, &weight, bias.as_deref(), act))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "called once, right above")]
+    fn pack(
+        isa: Isa,
+        filter: Filter,
+        groups: usize,
+        per_group: usize,
+        outputs: usize,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        act: Activation,
+    ) -> Self {
+        let (lanes, shapes) = dispatch(isa, TileShape);
+        let taps = filter.taps();
+        let group_outputs = outputs / groups;
+        // Groups narrower than a vector are computed side by side, with zeros where they don't meet.
+        let merged =
+            (1..=groups).rev().find(|&n| groups.is_multiple_of(n) && group_outputs * n <= lanes).unwrap_or(1);
+        let (wide_inputs, wide_outputs) = (per_group * merged, group_outputs * merged);
+        let mut packed = Self {
+            isa,
+            filter,
+            inputs: per_group * groups,
+            outputs,
+            act,
+            panels: vec![],
+            weights: vec![],
+            bias: vec![],
+            zeros: vec![0.0; per_group * groups],
+        };
+        for group in 0..groups / merged {
+            let mut first = 0;
+            for vectors in panels(wide_outputs.div_ceil(lanes), widest(shapes)) {
+                let columns = vectors * lanes;
+                let panel = Panel {
+                    vectors,
+                    input: group * wide_inputs,
+                    depth: wide_inputs,
+                    output: group * wide_outputs + first,
+                    channels: columns.min(wide_outputs - first),
+                    weights: packed.weights.len(),
+                    bias: packed.bias.len(),
+                };
+                packed.bias.resize(panel.bias + columns, 0.0);
+                packed.weights.resize(panel.weights + taps * wide_inputs * columns, 0.0);
+                let weights = &mut packed.weights[panel.weights..];
+                for column in 0..panel.channels {
+                    let output = panel.output + column;
+                    if let Some(bias) = bias {
+                        packed.bias[panel.bias + column] = bias[output];
+                    }
+                    let from = (output / group_outputs) * per_group - panel.input;
+                    for input in 0..per_group {
+                        for tap in 0..taps {
+                            weights[(tap * wide_inputs + from + input) * columns + column] =
+                                weight[(output * per_group + input) * taps + tap];
+                        }
+                    }
+                }
+                packed.panels.push(panel);
+                first += panel.channels;
+            }
+        }
+        packed
+    }
+
+    /// Convolves a region; its border is read from the region's plane and is zero outside it.
+    /// `residual`, shaped like the result, is added before the activation.
+    ///
+    /// Result: `[B, O, h', w']` with `h' = (height + top + bottom − reach) / stride + 1`, channels
+    /// last in memory. There is no gradient: training takes the weights before they are packed.
+    ///
+    /// # Errors
+    /// If a shape does not fit, or a tensor is not f32 on the CPU.
+    pub fn forward(&self, region: &Region, pads: Pads, residual: Option<&Tensor>) -> Result<Tensor> {
+        let geometry = Geometry::new("convolution", region, self.filter, pads, self.inputs)?;
+        check_operand("convolution", &region.plane)?;
+        let gather = self.inputs < FEW_CHANNELS && self.panels.iter().all(|p| p.depth == self.inputs);
+        let planar = gather && region.plane.is_contiguous();
+        let plane = if planar { region.plane.clone() } else { channels_last(&region.plane)? };
+        let gather = gather.then(|| Gather::new(&geometry, self.inputs, planar));
+        let call = Call { conv: self, geometry, gather };
+        let out = match residual {
+            Some(residual) => {
+                let expected = [geometry.batch, self.outputs, geometry.out_h, geometry.out_w];
+                if residual.dims() != expected {
+                    bail!("convolution: expected a residual of {expected:?}, got {:?}", residual.dims())
+                }
+                check_operand("convolution", residual)?;
+                plane.apply_op2_no_bwd(&channels_last(residual)?, &call)?
+            }
+            None => plane.apply_op1_no_bwd(&call)?,
+        };
+        from_nhwc(&out)
+    }
+}
+
+/// Lanes and tiles of an instruction set.
+struct TileShape;
+
+impl Kernel for TileShape {
+    type Output = (usize, TileShapes);
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Self::Output {
+        (S::LANES, S::TILES)
+    }
+}
+
+fn widest(shapes: TileShapes) -> usize {
+    shapes.iter().map(|&(vectors, _)| vectors).max().unwrap_or(1)
+}
+
+/// One call of a packed convolution.
+struct Call<'a> {
+    conv: &'a PackedConv,
+    geometry: Geometry,
+    gather: Option<Gather>,
+}
+
+impl Call<'_> {
+    fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> (CpuStorage, Shape) {
+        let Self { conv, geometry: g, gather } = *self;
+        let shape = (g.batch, g.out_h, g.out_w, conv.outputs).into();
+        let pixels = g.pixels();
+        let taps = conv.filter.taps();
+        let macs = conv.weights.len();
+        // Pixels a task: what fits the cache, fewer where threads would have nothing to do.
+        let threads = rayon::current_num_threads();
+        let bytes = 4 * (conv.inputs * taps.min(conv.filter.stride * conv.filter.stride + 1) + conv.outputs);
+        let wanted = (pixels * macs / TASK_MACS).clamp(1, if threads == 1 { 1 } else { 4 * threads });
+        let chunk = (CHUNK_BYTES / bytes).min(pixels.div_ceil(wanted)).next_multiple_of(24);
+        let chunks = pixels.div_ceil(chunk);
+        // Too few pixels for all threads: the panels are shared out as well.
+        let splits = (wanted / chunks.max(1)).clamp(1, conv.panels.len().max(1));
+        let panels = conv.panels.len().div_ceil(splits).max(1);
+
+        // SAFETY: the tasks write every panel of every pixel, each its own.
+        let ys = unsafe {
+            filled(pixels * conv.outputs, |out| {
+                let part = |task: usize| Part {
+                    conv,
+                    geometry: g,
+                    xs: SharedRead(xs.as_ptr()),
+                    residual: residual.map(|r| SharedRead(r.as_ptr())),
+                    out,
+                    pixels: (task / splits * chunk, chunk.min(pixels - task / splits * chunk)),
+                    panels: &conv.panels[(task % splits * panels).min(conv.panels.len())..]
+                        [..panels.min(conv.panels.len().saturating_sub(task % splits * panels))],
+                    gather,
+                };
+                if chunks * splits <= 1 {
+                    (0..chunks).for_each(|task| dispatch(conv.isa, part(task)));
+                } else {
+                    (0..chunks * splits)
+                        .into_par_iter()
+                        .with_max_len(1)
+                        .for_each(|task| dispatch(conv.isa, part(task)));
+                }
+            })
+        };
+        (CpuStorage::F32(ys), shape)
+    }
+}
+
+/// How the values of an input of few channels lie: as whole planes, or channels last.
+#[derive(Clone, Copy)]
+struct Gather {
+    channels: usize,
+    channel_step: usize,
+    pixel_step: usize,
+}
+
+impl Gather {
+    fn new(g: &Geometry, channels: usize, planar: bool) -> Self {
+        let (channel_step, pixel_step) = if planar { (g.plane_h * g.plane_w, 1) } else { (1, channels) };
+        Self { channels, channel_step, pixel_step }
+    }
+}
+
+/// What one task does: some pixels, some panels.
+struct Part<'a> {
+    conv: &'a PackedConv,
+    geometry: Geometry,
+    xs: SharedRead,
+    residual: Option<SharedRead>,
+    out: Shared,
+    /// First pixel of the batch's outputs, and how many.
+    pixels: (usize, usize),
+    panels: &'a [Panel],
+    gather: Option<Gather>,
+}
+
+impl Part<'_> {
+    /// Calls `f(index within the part, image, row, column)` for each pixel.
+    #[inline(always)]
+    fn each_pixel(&self, mut f: impl FnMut(usize, usize, usize, usize)) {
+        let g = &self.geometry;
+        let (first, count) = self.pixels;
+        let (mut x, mut y, mut image) =
+            (first % g.out_w, first / g.out_w % g.out_h, first / (g.out_w * g.out_h));
+        for i in 0..count {
+            f(i, image, y, x);
+            x += 1;
+            if x == g.out_w {
+                (x, y) = (0, y + 1);
+                if y == g.out_h {
+                    (y, image) = (0, image + 1);
+                }
+            }
+        }
+    }
+
+    /// Pointers to the places that each pixel reads, `[tap][pixel]`.
+    #[inline(always)]
+    fn places(&self) -> Vec<*const f32> {
+        let (g, c) = (&self.geometry, self.conv.inputs);
+        let (first, count) = self.pixels;
+        let xs = self.xs.get();
+        if g.is_pointwise() {
+            // SAFETY: pixels of the output are pixels of the input here.
+            return (first..first + count).map(|p| unsafe { xs.add(p * c) }).collect();
+        }
+        let zeros = self.conv.zeros.as_ptr();
+        let mut places = vec![zeros; g.filter.taps() * count];
+        self.each_pixel(|i, image, y, x| {
+            for ky in 0..g.filter.height {
+                let Some(row) = g.row(y, ky) else { continue };
+                for kx in 0..g.filter.width {
+                    if let Some(column) = g.column(x, kx) {
+                        let pixel = (image * g.plane_h + row) * g.plane_w + column;
+                        // SAFETY: row and column lie inside the plane.
+                        places[(ky * g.filter.width + kx) * count + i] = unsafe { xs.add(pixel * c) };
+                    }
+                }
+            }
+        });
+        places
+    }
+
+    /// The places of each pixel copied together, `[pixel][tap][channel]`.
+    #[inline(always)]
+    fn gathered(&self, gather: Gather) -> Vec<f32> {
+        let g = &self.geometry;
+        let Gather { channels, channel_step, pixel_step } = gather;
+        let per_pixel = g.filter.taps() * channels;
+        let mut copied = vec![0.0; per_pixel * self.pixels.1];
+        let xs = self.xs.get();
+        self.each_pixel(|i, image, y, x| {
+            let copied = &mut copied[i * per_pixel..][..per_pixel];
+            let image = image * channels * g.plane_h * g.plane_w;
+            for ky in 0..g.filter.height {
+                let Some(row) = g.row(y, ky) else { continue };
+                for kx in 0..g.filter.width {
+                    let Some(column) = g.column(x, kx) else { continue };
+                    let from = image + (row * g.plane_w + column) * pixel_step;
+                    let tap = (ky * g.filter.width + kx) * channels;
+                    for (channel, to) in copied[tap..tap + channels].iter_mut().enumerate() {
+                        // SAFETY: image, row, column and channel lie inside the input.
+                        *to = unsafe { *xs.add(from + channel * channel_step) };
+                    }
+                }
+            }
+        });
+        copied
+    }
+}
+
+impl Kernel for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let (first, count) = self.pixels;
+        let conv = self.conv;
+        let taps = conv.filter.taps();
+        let copied = self.gather.map(|gather| self.gathered(gather));
+        let (places, taps, depth) = match &copied {
+            Some(copied) => {
+                let depth = taps * conv.inputs;
+                // SAFETY: a pixel's values lie inside the copy.
+                let places = (0..count).map(|i| unsafe { copied.as_ptr().add(i * depth) }).collect();
+                (places, 1, Some(depth))
+            }
+            None => (self.places(), taps, None),
+        };
+        // Small weights stay in the cache while a few pixels at a time go through all panels; large
+        // ones are read once, panel by panel, with all of the task's pixels.
+        let step = if conv.weights.len() * 4 <= RESIDENT_WEIGHTS { 48 } else { count };
+        for from in (0..count).step_by(step.max(1)) {
+            let step = step.min(count - from);
+            for panel in self.panels {
+                let tallest = S::TILES.iter().find(|t| t.0 == panel.vectors).map_or(1, |t| t.1);
+                let tiles = step.div_ceil(tallest);
+                let mut done = 0;
+                for tile in 0..tiles {
+                    // As equal as possible: a last tile of one row would wait for its loads.
+                    let rows = step / tiles + usize::from(tile < step % tiles);
+                    let pixel = from + done;
+                    done += rows;
+                    let at = (first + pixel) * conv.outputs + panel.output;
+                    // SAFETY: pixel and panel lie inside the part, and with it inside all operands;
+                    // no other part has both. `run` is called by `S::enter`.
+                    unsafe {
+                        let tile = Tile {
+                            rows: places.as_ptr().add(pixel),
+                            row_step: count,
+                            offset: panel.input,
+                            taps,
+                            depth: depth.unwrap_or(panel.depth),
+                            weights: conv.weights.as_ptr().add(panel.weights),
+                            bias: conv.bias.as_ptr().add(panel.bias),
+                            out: self.out.at(at),
+                            residual: self.residual.map_or(std::ptr::null(), |r| r.get().add(at)),
+                            stride: conv.outputs,
+                            last: panel.channels - (panel.vectors - 1) * S::LANES,
+                            act: conv.act,
+                        };
+                        compute::<S>(&tile, panel.vectors, rows);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl CustomOp1 for Call<'_> {
+    fn name(&self) -> &'static str {
+        "packed-convolution"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok(self.run(values("convolution", storage, layout)?, None))
+    }
+}
+
+impl CustomOp2 for Call<'_> {
+    fn name(&self) -> &'static str {
+        "packed-convolution"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Ok(self.run(values("convolution", s1, l1)?, Some(values("convolution", s2, l2)?)))
+    }
+}

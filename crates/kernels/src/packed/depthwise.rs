@@ -1,0 +1,310 @@
+//! Depthwise convolution with packed weights: one filter a channel, channels last.
+//!
+//! A strip of neighbouring outputs shares most of what it reads, so a strip's sums are kept in
+//! registers while its input columns pass by, each loaded once for all the outputs that it meets.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::geometry::{Filter, Geometry};
+use super::{Shared, SharedRead, check_operand, filled, from_nhwc, values, weight_values};
+use crate::epilogue::Activation;
+use crate::isa::Isa;
+use crate::region::{Pads, Region};
+use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
+use crate::transpose::channels_last;
+use crate::vector_math::activate;
+
+/// Multiply–adds that are worth a task of their own.
+const TASK_MACS: usize = 1 << 16;
+/// Columns of the widest filter and strip: 7 + (8 − 1) · 2.
+const MAX_COLUMNS: usize = 21;
+/// The largest filter with a kernel of its own.
+const MAX_KERNEL: usize = 7;
+
+/// A depthwise convolution with its weights packed.
+#[derive(Debug, Clone)]
+pub struct PackedDepthwise {
+    isa: Isa,
+    filter: Filter,
+    channels: usize,
+    act: Activation,
+    /// `[tap][channel]`, channels padded to whole vectors.
+    weights: Vec<f32>,
+    /// Padded likewise.
+    bias: Vec<f32>,
+    /// What a tap in the border reads.
+    zeros: Vec<f32>,
+}
+
+impl PackedDepthwise {
+    /// `weight`: `[C, 1, k, k]` with k = 1…7; `bias`: `[C]`.
+    ///
+    /// # Errors
+    /// If a shape does not fit, the weights are not f32 on the CPU, or `ZOO_ISA` is wrong.
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>, stride: usize, act: Activation) -> Result<Self> {
+        let (channels, one, height, width) = weight.dims4()?;
+        if one != 1 || height != width || height == 0 || height > MAX_KERNEL || stride == 0 {
+            bail!(
+                "depthwise: expected a weight of [{channels}, 1, k, k] with k = 1…{MAX_KERNEL} and a stride of at least 1, got {:?} and {stride}",
+                weight.dims()
+            )
+        }
+        if let Some(bias) = bias
+            && bias.dims() != [channels]
+        {
+            bail!("depthwise: expected a bias of [{channels}], got {:?}", bias.dims())
+        }
+        let (taps, padded) = (height * width, channels.next_multiple_of(MAX_LANES));
+        let values = weight_values("depthwise", weight)?;
+        let mut weights = vec![0.0; taps * padded];
+        for (channel, filter) in values.chunks_exact(taps).enumerate() {
+            for (tap, &w) in filter.iter().enumerate() {
+                weights[tap * padded + channel] = w;
+            }
+        }
+        let mut bias = match bias {
+            Some(bias) => weight_values("depthwise", bias)?,
+            None => vec![],
+        };
+        bias.resize(padded, 0.0);
+        Ok(Self {
+            isa: Isa::current()?,
+            filter: Filter { height, width, stride, dilation: 1 },
+            channels,
+            act,
+            weights,
+            bias,
+            zeros: vec![0.0; padded],
+        })
+    }
+
+    /// Convolves each channel of a region with its own filter; its border is read from the region's
+    /// plane and is zero outside it.
+    ///
+    /// Result: `[B, C, h', w']` with `h' = (height + top + bottom − k) / stride + 1`, channels last in
+    /// memory. There is no gradient: training takes
+    /// [`depthwise_conv2d`](crate::depthwise_conv2d).
+    ///
+    /// # Errors
+    /// If a shape does not fit, or a tensor is not f32 on the CPU.
+    pub fn forward(&self, region: &Region, pads: Pads) -> Result<Tensor> {
+        let geometry = Geometry::new("depthwise", region, self.filter, pads, self.channels)?;
+        check_operand("depthwise", &region.plane)?;
+        from_nhwc(&channels_last(&region.plane)?.apply_op1_no_bwd(&Call { conv: self, geometry })?)
+    }
+}
+
+struct Call<'a> {
+    conv: &'a PackedDepthwise,
+    geometry: Geometry,
+}
+
+impl CustomOp1 for Call<'_> {
+    fn name(&self) -> &'static str {
+        "packed-depthwise"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let xs = values("depthwise", storage, layout)?;
+        let Self { conv, geometry: g } = self;
+        let rows = g.batch * g.out_h;
+        let row_macs = g.out_w * conv.weights.len();
+        let threads = rayon::current_num_threads();
+        let tasks = (rows * row_macs / TASK_MACS).clamp(1, if threads == 1 { 1 } else { 4 * threads });
+        let chunk = rows.div_ceil(tasks).max(1);
+        let chunks = rows.div_ceil(chunk);
+        // SAFETY: the tasks write every row, each its own.
+        let ys = unsafe {
+            filled(rows * g.out_w * conv.channels, |out| {
+                let part = |task: usize| Rows {
+                    conv,
+                    geometry: *g,
+                    xs: SharedRead(xs.as_ptr()),
+                    out,
+                    rows: (task * chunk, ((task + 1) * chunk).min(rows)),
+                };
+                if chunks <= 1 {
+                    (0..chunks).for_each(|task| dispatch(conv.isa, part(task)));
+                } else {
+                    (0..chunks)
+                        .into_par_iter()
+                        .with_max_len(1)
+                        .for_each(|task| dispatch(conv.isa, part(task)));
+                }
+            })
+        };
+        Ok((CpuStorage::F32(ys), (g.batch, g.out_h, g.out_w, conv.channels).into()))
+    }
+}
+
+/// Some output rows of the batch: what one task does.
+struct Rows<'a> {
+    conv: &'a PackedDepthwise,
+    geometry: Geometry,
+    xs: SharedRead,
+    out: Shared,
+    rows: (usize, usize),
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let g = &self.geometry;
+        // The longest strip that leaves registers for the filter's row.
+        let longest = if S::LANES == MAX_LANES { 8 } else { 4 };
+        for row in self.rows.0..self.rows.1 {
+            let strip = [longest, 4, 2, 1].into_iter().find(|&n| n <= longest && n <= g.out_w).unwrap_or(1);
+            let mut x = 0;
+            while x < g.out_w {
+                // The last strip starts early enough to be whole; what it repeats comes out the same.
+                let from = x.min(g.out_w - strip);
+                // SAFETY: the strip lies inside the output, and the row belongs to this task.
+                unsafe { self.strip::<S>(row, from, strip) };
+                x += strip;
+            }
+        }
+    }
+}
+
+impl Rows<'_> {
+    /// # Safety
+    /// `strip` outputs from column `x` lie inside the output, and nobody else writes the row. Called
+    /// inside [`Simd::enter`] of `S`.
+    #[inline(always)]
+    unsafe fn strip<S: Simd>(&self, row: usize, x: usize, strip: usize) {
+        let (g, conv) = (&self.geometry, self.conv);
+        let (image, y) = (row / g.out_h, row % g.out_h);
+        let (kernel, stride) = (g.filter.height, g.filter.stride);
+        let columns = (strip - 1) * stride + kernel;
+        let zeros = conv.zeros.as_ptr();
+        let mut places = [zeros; MAX_KERNEL * MAX_COLUMNS];
+        if columns > MAX_COLUMNS {
+            // SAFETY: one output is a strip too, and its columns are the filter's.
+            return (x..x + strip).for_each(|x| unsafe { self.strip::<S>(row, x, 1) });
+        }
+        for ky in 0..kernel {
+            let Some(input_row) = g.row(y, ky) else { continue };
+            for column in 0..columns {
+                if let Some(input_column) = g.column(x, column) {
+                    let pixel = (image * g.plane_h + input_row) * g.plane_w + input_column;
+                    // SAFETY: row and column lie inside the plane.
+                    places[ky * columns + column] = unsafe { self.xs.get().add(pixel * conv.channels) };
+                }
+            }
+        }
+        // SAFETY: the caller's promise.
+        let out = unsafe { self.out.at((row * g.out_w + x) * conv.channels) };
+        let run = Strip { conv, places: &places, out };
+        macro_rules! kernels {
+            ($($k:literal $s:literal: $($t:literal)+;)+) => {
+                match (kernel, stride, strip) {
+                    $($(
+                        // SAFETY: S is entered already; the places are the strip's.
+                        ($k, $s, $t) => unsafe { S::enter(Fixed::<$k, $s, $t>(run)) },
+                    )+)+
+                    // SAFETY: as above.
+                    _ => unsafe { S::enter(Any { strip: run, kernel, stride, columns, outputs: strip }) },
+                }
+            };
+        }
+        kernels! {
+            3 1: 8 4 2 1;
+            3 2: 8 4 2 1;
+            5 1: 8 4 2 1;
+            5 2: 8 4 2 1;
+            7 1: 8 4 2 1;
+        }
+    }
+}
+
+/// Neighbouring outputs of one row.
+struct Strip<'a> {
+    conv: &'a PackedDepthwise,
+    /// Where each row and column under the strip begins.
+    places: &'a [*const f32],
+    out: *mut f32,
+}
+
+/// A strip of `T` outputs through a filter of `K`×`K` at stride `D`.
+struct Fixed<'a, const K: usize, const D: usize, const T: usize>(Strip<'a>);
+
+impl<const K: usize, const D: usize, const T: usize> Kernel for Fixed<'_, K, D, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Strip { conv, places, out } = self.0;
+        let channels = conv.channels;
+        let padded = conv.bias.len();
+        let columns = (T - 1) * D + K;
+        let mut channel = 0;
+        while channel < channels {
+            let lanes = S::LANES.min(channels - channel);
+            // SAFETY: weights and bias are padded to whole vectors; places and outputs hold
+            // `channels` values each, of which only `lanes` are touched; S is entered.
+            unsafe {
+                let mut sums = [S::load(conv.bias.as_ptr().add(channel)); T];
+                for ky in 0..K {
+                    let w: [S::V; K] = std::array::from_fn(|kx| {
+                        S::load(conv.weights.as_ptr().add((ky * K + kx) * padded + channel))
+                    });
+                    for column in 0..columns {
+                        let place = places[ky * columns + column].add(channel);
+                        let x = if lanes == S::LANES { S::load(place) } else { S::load_first(place, lanes) };
+                        for t in 0..T {
+                            if column >= t * D && column < t * D + K {
+                                sums[t] = S::fma(x, w[column - t * D], sums[t]);
+                            }
+                        }
+                    }
+                }
+                for (t, &sum) in sums.iter().enumerate() {
+                    let y = activate::<S>(sum, conv.act);
+                    S::store_first(out.add(t * channels + channel), y, lanes);
+                }
+            }
+            channel += S::LANES;
+        }
+    }
+}
+
+/// A strip through any other filter and stride, one output at a time.
+struct Any<'a> {
+    strip: Strip<'a>,
+    kernel: usize,
+    stride: usize,
+    columns: usize,
+    outputs: usize,
+}
+
+impl Kernel for Any<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Strip { conv, places, out } = self.strip;
+        let (channels, padded) = (conv.channels, conv.bias.len());
+        for t in 0..self.outputs {
+            let mut channel = 0;
+            while channel < channels {
+                let lanes = S::LANES.min(channels - channel);
+                // SAFETY: as in `Fixed`.
+                unsafe {
+                    let mut sum = S::load(conv.bias.as_ptr().add(channel));
+                    for tap in 0..self.kernel * self.kernel {
+                        let (ky, kx) = (tap / self.kernel, tap % self.kernel);
+                        let place = places[ky * self.columns + t * self.stride + kx].add(channel);
+                        let w = S::load(conv.weights.as_ptr().add(tap * padded + channel));
+                        sum = S::fma(S::load_first(place, lanes), w, sum);
+                    }
+                    let y = activate::<S>(sum, conv.act);
+                    S::store_first(out.add(t * channels + channel), y, lanes);
+                }
+                channel += S::LANES;
+            }
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Convolutions whose weights have been packed for one instruction set, on channels-last memory.
+//!
+//! A tensor here is `[B, C, H, W]` by its shape, as everywhere, but its memory runs channel first:
+//! the strides say so, and every other operation of candle still works on it. What comes in with
+//! another layout is moved once.
+
+mod conv;
+mod depthwise;
+mod geometry;
+mod tile;
+
+pub use conv::{ConvOptions, PackedConv};
+pub use depthwise::PackedDepthwise;
+
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor, bail};
+
+/// The view `[B, C, H, W]` of a tensor `[B, H, W, C]`.
+pub(crate) fn from_nhwc(xs: &Tensor) -> Result<Tensor> {
+    xs.permute((0, 3, 1, 2))
+}
+
+/// The values of an operand that is contiguous and f32.
+pub(crate) fn values<'a>(name: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F32(values), Some((from, to))) => Ok(&values[from..to]),
+        (_, None) => bail!("{name}: operand is not contiguous"),
+        (_, Some(_)) => bail!("{name}: expected f32"),
+    }
+}
+
+/// Packed operations run on the CPU in f32.
+fn check_operand(name: &str, xs: &Tensor) -> Result<()> {
+    if !matches!(xs.device(), Device::Cpu) || xs.dtype() != DType::F32 {
+        bail!(
+            "{name}: packed weights take f32 tensors on the CPU, got {:?} on {:?}: leave out `prepare()` for others",
+            xs.dtype(),
+            xs.device().location()
+        )
+    }
+    Ok(())
+}
+
+/// The values of a weight tensor, in order.
+fn weight_values(name: &str, weight: &Tensor) -> Result<Vec<f32>> {
+    check_operand(name, weight)?;
+    weight.flatten_all()?.to_vec1()
+}
+
+/// A vector that `fill` writes completely, through a pointer to its `len` values.
+///
+/// # Safety
+/// `fill` must write all of them.
+pub(crate) unsafe fn filled(len: usize, fill: impl FnOnce(Shared)) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    fill(Shared(values.as_mut_ptr()));
+    // SAFETY: the capacity is there, and the caller's promise is that all values are written.
+    unsafe { values.set_len(len) };
+    values
+}
+
+/// A pointer that tasks share; each writes its own part.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared(*mut f32);
+
+// SAFETY: whoever dereferences it keeps the tasks' parts apart.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    /// The pointer, `offset` values on.
+    ///
+    /// # Safety
+    /// Within the allocation.
+    #[inline(always)]
+    pub(crate) unsafe fn at(self, offset: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(offset) }
+    }
+}
+
+/// A pointer that tasks only read.
+#[derive(Clone, Copy)]
+pub(crate) struct SharedRead(pub(crate) *const f32);
+
+// SAFETY: nobody writes through it.
+unsafe impl Send for SharedRead {}
+// SAFETY: as above.
+unsafe impl Sync for SharedRead {}
+
+impl SharedRead {
+    /// The pointer.
+    #[inline(always)]
+    pub(crate) fn get(self) -> *const f32 {
+        self.0
+    }
+}

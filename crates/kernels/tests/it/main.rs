@@ -1,0 +1,7 @@
+//! Every operation against a naive reference, on odd sizes, strides, borders, views and batches, and
+//! on every instruction set that this machine has.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod packed;
+mod planes;
+mod support;
