@@ -136,6 +136,11 @@ impl Report {
         self.rows.iter().map(|row| row.count).sum()
     }
 
+    /// The rows that failed, if any did, and the line that sums it up.
+    pub fn brief(&self) -> impl fmt::Display {
+        Brief(self)
+    }
+
     /// Rows that failed, in forward order, with the reason.
     pub fn failures(&self) -> impl Iterator<Item = (&Row, &Failure)> {
         self.rows.iter().filter_map(|row| match &row.verdict {
@@ -157,7 +162,27 @@ fn device_name(device: &candle_core::Device) -> String {
 impl fmt::Display for Report {
     /// An aligned table and a line that sums it up.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |of: &dyn Fn(&Row) -> usize, head: usize| self.rows.iter().map(of).fold(head, usize::max);
+        self.write_table(f, &self.rows.iter().collect::<Vec<_>>())?;
+        self.write_summary(f)
+    }
+}
+
+/// [`Report::brief`].
+struct Brief<'a>(&'a Report);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed: Vec<&Row> = self.0.failures().map(|(row, _)| row).collect();
+        if !failed.is_empty() {
+            self.0.write_table(f, &failed)?;
+        }
+        self.0.write_summary(f)
+    }
+}
+
+impl Report {
+    fn write_table(&self, f: &mut fmt::Formatter<'_>, rows: &[&Row]) -> fmt::Result {
+        let width = |of: &dyn Fn(&&Row) -> usize, head: usize| rows.iter().map(of).fold(head, usize::max);
         let name = width(&|row| row.name.chars().count(), "tensor".len());
         let level = width(&|row| row.tolerance.to_string().len(), "tolerance".len());
         writeln!(
@@ -165,7 +190,7 @@ impl fmt::Display for Report {
             "{:<name$} {:>8} {:>10} {:>10} {:>10}  {:<level$}  verdict",
             "tensor", "values", "max |Δ|", "max rel", "mean rel", "tolerance"
         )?;
-        for row in &self.rows {
+        for row in rows {
             let Row { count, max_abs, max_rel, mean_rel, tolerance, .. } = row;
             write!(f, "{:<name$} {count:>8} ", row.name)?;
             if *count > 0 {
@@ -182,6 +207,10 @@ impl fmt::Display for Report {
         if !self.unmatched.is_empty() {
             writeln!(f, "not in the file: {}", self.unmatched.join(", "))?;
         }
+        Ok(())
+    }
+
+    fn write_summary(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { golden, model, device, .. } = self;
         write!(f, "{golden} ({model}) on {device}: ")?;
         match &self.first_difference {

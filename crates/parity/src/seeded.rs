@@ -14,6 +14,10 @@
 //!
 //! An input is 2u − 1.
 
+use candle_core::{DType, Device, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+
 use crate::{Error, Result};
 
 const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -44,6 +48,43 @@ pub fn value(name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         Box::new(|u| 0.75 + 0.5 * u)
     };
     Ok(u.map(map).collect())
+}
+
+/// Weights for any net that asks for them, each by [`value`] of its name: the golden files' own where `seed` is
+/// `None`, others for every seed.
+///
+/// A tensor that is asked for without a shape is an error.
+pub fn var_builder(seed: Option<u64>, dtype: DType, device: &Device) -> VarBuilder<'static> {
+    VarBuilder::from_backend(Box::new(Seeded { seed }), dtype, device.clone())
+}
+
+struct Seeded {
+    seed: Option<u64>,
+}
+
+impl SimpleBackend for Seeded {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let values = match self.seed {
+            Some(seed) => value(&format!("{seed}/{name}"), shape.dims()),
+            None => value(name, shape.dims()),
+        };
+        Tensor::from_vec(values.map_err(candle_core::Error::wrap)?, shape, device)?.to_dtype(dtype)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        candle_core::bail!("{name}: a seeded tensor needs a shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        true
+    }
 }
 
 /// The values of an input.

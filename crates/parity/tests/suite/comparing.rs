@@ -269,12 +269,18 @@ fn a_report_is_json_and_a_table() {
     assert_eq!(lines[3], "a.late@stride=3        3     0.00e0     0.00e0     0.00e0  close 1e-5  ok");
     assert_eq!(lines[5], "given                  0          -          -          -  close 1e-5  given");
     assert_eq!(lines[6], "made.safetensors (made) on cpu: FAILED, 2 of 5 rows, first z.early");
+
+    let brief = report.brief().to_string();
+    let lines: Vec<_> = brief.lines().collect();
+    assert_eq!(lines.len(), 4, "a head, two rows that failed, the sum: {brief}");
+    assert!(lines[1].starts_with("z.early ") && lines[3].ends_with("first z.early"), "{brief}");
 }
 
 #[test]
 fn a_report_says_that_its_tolerances_are_wider() {
     let mut report = run(&stored(), Tolerance::Close, || outputs(&EARLY, &[2, 2], &LATE));
     assert!(report.to_string().ends_with("on cpu: passed, 5 rows, 13 values"), "{report}");
+    assert_eq!(report.brief().to_string(), "made.safetensors (made) on cpu: passed, 5 rows, 13 values");
     report.device = "cuda:0".into();
     report.tolerance_factor = ACCELERATOR_FACTOR;
     let last = "on cuda:0: passed, 5 rows, 13 values (tolerances ×10, not a CPU)";

@@ -1,5 +1,6 @@
 //! Seeded values against numpy's, bit for bit (scripts/goldens/seeded_values.py).
 
+use candle_core::{DType, Device};
 use serde::Deserialize;
 use zoo_parity::seeded;
 
@@ -23,6 +24,23 @@ fn values_are_numpys_bit_for_bit() {
         assert!(bits.starts_with(&e.first), "{}: {:x?}, not {:x?}", e.name, &bits[..e.first.len()], e.first);
         assert!(bits.ends_with(&e.last), "{}: does not end with {:x?}", e.name, e.last);
     }
+}
+
+#[test]
+fn a_var_builder_gives_what_the_full_name_and_the_seed_say() {
+    let get = |seed| {
+        let vb = seeded::var_builder(seed, DType::F32, &Device::Cpu).pp("a");
+        vb.get((2, 3), "weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    assert_eq!(get(None), seeded::value("a.weight", &[2, 3]).unwrap());
+    assert_eq!(get(Some(1)), get(Some(1)));
+    assert_ne!(get(Some(1)), get(None));
+    assert_ne!(get(Some(1)), get(Some(2)));
+    let vb = seeded::var_builder(None, DType::F32, &Device::Cpu);
+    let error = vb.get_unchecked("a.weight").unwrap_err().to_string();
+    assert!(error.contains("a.weight: a seeded tensor needs a shape"), "{error}");
+    let error = vb.get((usize::MAX, 2), "b").unwrap_err().to_string();
+    assert!(error.contains("too large to be seeded"), "{error}");
 }
 
 #[test]

@@ -1,40 +1,15 @@
 //! Seeded nets and frames.
 
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use candle_nn::var_builder::SimpleBackend;
 use patchwork_det::{DetectorConfig, DetectorNet, Grid, SegmenterConfig, SegmenterNet};
 use zoo_core::{FrameSize, Image};
 use zoo_layers::MobileNetV2Config;
 use zoo_parity::seeded;
 
 /// Weights that follow from their names, as the golden files' do.
-struct Seeded;
-
-impl SimpleBackend for Seeded {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        _: candle_nn::Init,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let values = seeded::value(name, shape.dims()).map_err(candle_core::Error::wrap)?;
-        Tensor::from_vec(values, shape, device)?.to_dtype(dtype)
-    }
-
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        candle_core::bail!("{name}: a seeded tensor needs a shape")
-    }
-
-    fn contains_tensor(&self, _: &str) -> bool {
-        true
-    }
-}
-
 pub fn seeded_weights(dtype: DType) -> VarBuilder<'static> {
-    VarBuilder::from_backend(Box::new(Seeded), dtype, Device::Cpu)
+    seeded::var_builder(None, dtype, &Device::Cpu)
 }
 
 /// A small detector: 5 classes would not name anything, so VID's 31 at half depth.
