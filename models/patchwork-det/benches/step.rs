@@ -17,7 +17,8 @@ const FRAME: FrameSize = FrameSize::new(384, 384);
 fn steps(c: &mut Criterion) {
     let model = PatchworkDet::from_pretrained(DetectorWeights::default(), &LoadOptions::default())
         .unwrap()
-        .with_frame(FRAME);
+        .with_frame(FRAME)
+        .unwrap();
     let pixels = (0..FRAME.area() * 3).map(|i| (i * 7919 % 251) as u8).collect();
     let image = Image::new(FRAME, pixels).unwrap();
     let mut group = c.benchmark_group("patchwork-det 384×384");

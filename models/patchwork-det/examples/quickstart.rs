@@ -11,7 +11,7 @@ use patchwork_det::{
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let clip = std::env::args().nth(1).ok_or("usage: quickstart CLIP")?;
     let model = PatchworkDet::from_pretrained(DetectorWeights::default(), &LoadOptions::default())?
-        .with_frame(FrameSize::new(384, 512))
+        .with_frame(FrameSize::new(384, 512))?
         .with_mode(Mode::windows(4, 2, PolicyKind::Motion)?);
     let mut stream = None;
     for frame in Source::parse(&clip)?.frames()? {

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use zoo_core::FrameSize;
 use zoo_layers::SamePadding;
 
+use crate::detector::LEVELS;
+
 /// Scales of the six levels: 0.2 to 0.95 in equal steps; one more level would have 1.
 const SCALES: [f64; 7] = [0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0];
 /// The first anchor of the finest level is smaller than its scale.
@@ -48,8 +50,18 @@ pub struct Anchor {
     pub h: f32,
 }
 
+/// Cells of each level of a frame, finest first: C4 at stride 16, then half as many at each further
+/// level, rounded up.
+pub fn level_sizes(frame: FrameSize) -> [FrameSize; LEVELS] {
+    std::array::from_fn(|k| {
+        let stride = 1 << (FINEST_STRIDES + k);
+        FrameSize::new(frame.height.div_ceil(stride), frame.width.div_ceil(stride))
+    })
+}
+
 /// The anchors of all levels in the order of the predictions: level, row, column, anchor.
-/// `levels`: cells of each level, finest first; `frame`: the net's input size; `padding`: the net's.
+/// `levels`: cells of each level, as [`level_sizes`] and the net count them; `frame`: the net's input
+/// size; `padding`: the net's.
 pub fn anchors(
     levels: &[FrameSize],
     frame: FrameSize,
@@ -150,7 +162,8 @@ mod tests {
 
     #[test]
     fn counts_and_order_at_the_papers_size() {
-        let levels = [24, 12, 6, 3, 2, 1].map(square);
+        let levels = level_sizes(square(384));
+        assert_eq!(levels, [24, 12, 6, 3, 2, 1].map(square));
         let all = anchors(&levels, square(384), &AnchorConfig::default(), SamePadding::Torch);
         assert_eq!(all.len(), 2892);
         let first = all[0];

@@ -13,6 +13,8 @@ use crate::{Error, Grid, PolicyKind, Result};
 const LATERAL_CHANNELS: usize = 232;
 /// The frame of Tables 3 to 5.
 pub const PAPER_FRAME: FrameSize = FrameSize::new(384, 384);
+/// Frames beyond this would need tens of gigabytes of feature maps.
+const MAX_FRAME_PIXELS: usize = 1 << 26;
 /// The input of the COCO weights.
 const COCO_FRAME: FrameSize = FrameSize::new(300, 300);
 
@@ -67,6 +69,7 @@ impl DetectorConfig {
     /// If not.
     pub fn validate(&self) -> Result<()> {
         check_depth(&self.backbone)?;
+        check_frame(self.frame)?;
         if self.classes != self.labels.labels().len() {
             return Err(Error::Config(format!(
                 "classes = {}, but {:?} has {} with the background",
@@ -111,6 +114,7 @@ impl SegmenterConfig {
     /// If not.
     pub fn validate(&self) -> Result<()> {
         check_depth(&self.backbone)?;
+        check_frame(self.frame)?;
         if self.outputs == 0 || self.width == 0 {
             return Err(Error::Config("width and outputs of a segmenter must be at least 1".to_owned()));
         }
@@ -128,6 +132,16 @@ impl SegmenterConfig {
 fn scaled(frame: FrameSize, share: f64) -> FrameSize {
     let side = |n: usize| (n as f64 * share.sqrt()).round() as usize;
     FrameSize::new(side(frame.height), side(frame.width))
+}
+
+fn check_frame(frame: FrameSize) -> Result<()> {
+    match frame.area() {
+        0 => Err(Error::Config(format!("a frame of {frame} has no pixels"))),
+        1..=MAX_FRAME_PIXELS => Ok(()),
+        _ => Err(Error::Config(format!(
+            "a frame of {frame} has more than {MAX_FRAME_PIXELS} pixels: choose a smaller one"
+        ))),
+    }
 }
 
 fn check_depth(backbone: &MobileNetV2Config) -> Result<()> {

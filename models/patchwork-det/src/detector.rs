@@ -173,8 +173,8 @@ impl PyramidLayer {
 #[derive(Debug, Clone)]
 pub struct DetectorNet {
     backbone: MobileNetV2,
-    pyramid: [PyramidLayer; PYRAMID_LAYERS],
-    heads: [Head; LEVELS],
+    pyramid: Box<[PyramidLayer; PYRAMID_LAYERS]>,
+    heads: Box<[Head; LEVELS]>,
     attention: Option<Attention>,
     classes: usize,
 }
@@ -198,7 +198,7 @@ impl DetectorNet {
             PyramidLayer::new(cfg, inputs, outputs, vb.pp("extras").pp(i))
         };
         let head = |level: usize| Head::new(cfg, channels[level], level, &vb);
-        let pyramid = [layer(0)?, layer(1)?, layer(2)?, layer(3)?];
+        let pyramid = Box::new([layer(0)?, layer(1)?, layer(2)?, layer(3)?]);
         let attention = match cfg.attention {
             Some(grid) => {
                 let restored = pyramid[0].reduce.spec().out_channels;
@@ -209,7 +209,7 @@ impl DetectorNet {
         Ok(Self {
             backbone,
             pyramid,
-            heads: [head(0)?, head(1)?, head(2)?, head(3)?, head(4)?, head(5)?],
+            heads: Box::new([head(0)?, head(1)?, head(2)?, head(3)?, head(4)?, head(5)?]),
             attention,
             classes: cfg.classes,
         })
@@ -265,7 +265,7 @@ impl WindowedNet for DetectorNet {
 
         // The restored map. It is reduced on the window, before it is restored: Table 4's cost of
         // M=4, N=2 leaves no room for a reduction of the whole map.
-        let [first, ..] = &self.pyramid;
+        let [first, ..] = &*self.pyramid;
         let restored = around.place(RESTORE_CELL, &first.reduce.forward(&c5)?)?.plane;
         probe("restore", &restored)?;
 
@@ -304,7 +304,7 @@ impl WindowedNet for DetectorNet {
         for (head, size) in windowed.iter().zip([c4, c5]) {
             head.cost(size, tally);
         }
-        let [first, ..] = &self.pyramid;
+        let [first, ..] = &*self.pyramid;
         first.reduce.cost(c5, tally);
         let mut map = restored_size(frame);
         for (i, (layer, head)) in self.pyramid.iter().zip(whole).enumerate() {

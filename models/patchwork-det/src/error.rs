@@ -50,6 +50,16 @@ pub enum Error {
         /// This frame's size.
         got: FrameSize,
     },
+    /// A stream that a model with another frame size started.
+    #[error(
+        "the stream was started by a model that resizes frames to {expected}, this one resizes them to {got}: step it with the model that started it, or start a new stream"
+    )]
+    OtherModel {
+        /// The stream's resized frames.
+        expected: FrameSize,
+        /// This model's.
+        got: FrameSize,
+    },
     /// A policy that needs something which the model or grid does not have.
     #[error("policy {policy} {needs}")]
     Policy {

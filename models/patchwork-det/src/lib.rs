@@ -13,8 +13,8 @@
 //!
 //! # let weights = candle_nn::VarBuilder::zeros(candle_core::DType::F32, &candle_core::Device::Cpu);
 //! // With weights: `PatchworkDet::from_pretrained(DetectorWeights::default(), &LoadOptions::default())`.
-//! let model = PatchworkDet::build(&DetectorConfig::coco(), weights)?
-//!     .with_frame(FrameSize::new(128, 128))
+//! let model = PatchworkDet::new(&DetectorConfig::coco(), weights)?
+//!     .with_frame(FrameSize::new(128, 128))?
 //!     .with_mode(Mode::windows(4, 2, PolicyKind::Motion)?);
 //!
 //! // What the stream remembers is a value of yours: one model serves many streams.

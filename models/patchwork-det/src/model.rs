@@ -1,13 +1,14 @@
 //! Images in, answers out: the nets with everything before and after them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use zoo_core::{Detections, FrameSize, Image, SegMap, Streaming};
 use zoo_kernels::on_pool;
 
-use crate::anchors::anchors;
+use crate::anchors::{Anchor, anchors, level_sizes};
 use crate::config::{DetectorConfig, Mode, SegmenterConfig};
 use crate::detector::{DetectorNet, RawDetections};
 use crate::error::Context as _;
@@ -29,9 +30,10 @@ const MASK_THRESHOLD: f32 = 0.0;
 pub struct PatchworkDet {
     net: DetectorNet,
     config: DetectorConfig,
+    /// Of the configuration's frame, in the order of the predictions.
+    anchors: Arc<[Anchor]>,
     device: Device,
     mode: Mode,
-    frame: FrameSize,
 }
 
 impl PatchworkDet {
@@ -39,14 +41,14 @@ impl PatchworkDet {
     ///
     /// # Errors
     /// If the configuration contradicts itself, or a tensor is missing or has another shape.
-    pub fn build(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
+    pub fn new(config: &DetectorConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         Ok(Self {
             device: vb.device().clone(),
             net: DetectorNet::new(config, vb).context("detector")?,
+            anchors: frame_anchors(config),
             config: config.clone(),
             mode: Mode::SingleFrame,
-            frame: config.frame,
         })
     }
 
@@ -55,17 +57,23 @@ impl PatchworkDet {
         Self { mode, ..self }
     }
 
-    /// The size that frames are resized to, instead of the configuration's. Windows need multiples
-    /// of 32·M.
-    pub fn with_frame(self, frame: FrameSize) -> Self {
-        Self { frame, ..self }
+    /// The size that frames are resized to, instead of the configuration's: any, but multiples of
+    /// 32·M for windows.
+    ///
+    /// # Errors
+    /// If the configuration is not valid with it.
+    pub fn with_frame(mut self, frame: FrameSize) -> Result<Self> {
+        self.config.frame = frame;
+        self.config.validate()?;
+        self.anchors = frame_anchors(&self.config);
+        Ok(self)
     }
 
-    /// Folds batch norm for inference.
+    /// Folds batch norm for inference; the loaders do.
     ///
     /// # Errors
     /// If candle cannot compute the folded weights.
-    pub fn fold(&mut self) -> candle_core::Result<()> {
+    pub fn prepare(&mut self) -> candle_core::Result<()> {
         self.net.prepare()
     }
 
@@ -84,8 +92,8 @@ impl PatchworkDet {
     /// # Errors
     /// If the mode does not suit the model or the frame.
     pub fn start_with(&self, source: FrameSize, mode: &Mode) -> Result<Stream<Detections>> {
-        let DetectorConfig { resize, normalization, .. } = self.config;
-        Stream::new(&self.net, mode, source, self.frame, resize, normalization)
+        let DetectorConfig { resize, normalization, frame, .. } = self.config;
+        Stream::new(&self.net, mode, source, frame, resize, normalization)
     }
 
     /// The single-frame result of the stream's image memory, the latest pixels of every window
@@ -93,17 +101,18 @@ impl PatchworkDet {
     /// of a whole frame. `None` before the first windowed step.
     ///
     /// # Errors
-    /// If the net cannot be run.
+    /// If the stream is one of another frame size, or the net cannot be run.
     pub fn composite(&self, stream: &Stream<Detections>) -> Result<Option<Detections>> {
+        stream.check_frame(self.config.frame)?;
         let Some(image) = stream.memories().and_then(|m| m.get(IMAGE_CELL)) else { return Ok(None) };
         let raw = self.net.single_frame(image).context("composite image")?;
-        self.decode(Pass { raw, mirrored: None }, stream.frame_size(), stream.source_size()).map(Some)
+        self.decode(Pass { raw, mirrored: None }, stream.source_size()).map(Some)
     }
 
-    fn decode(&self, pass: Pass<RawDetections>, frame: FrameSize, source: FrameSize) -> Result<Detections> {
-        let anchors = anchors(&pass.raw.levels, frame, &self.config.anchors, self.config.backbone.padding);
-        let read =
-            |raw: &RawDetections| Candidates::decode(raw, 0, &anchors, &self.config.post).context("decoding");
+    fn decode(&self, pass: Pass<RawDetections>, source: FrameSize) -> Result<Detections> {
+        let read = |raw: &RawDetections| {
+            Candidates::decode(raw, 0, &self.anchors, &self.config.post).context("decoding")
+        };
         let mut candidates = read(&pass.raw)?;
         if let Some(mirrored) = &pass.mirrored {
             candidates.extend_mirrored(read(mirrored)?);
@@ -118,16 +127,16 @@ impl zoo_core::Detector for PatchworkDet {
 
     /// Single-frame detection of each image.
     fn detect(&self, images: &[Image]) -> Result<Vec<Detections>> {
-        let DetectorConfig { resize, normalization, .. } = self.config;
+        let DetectorConfig { resize, normalization, frame, .. } = self.config;
         images
             .iter()
             .map(|image| {
-                let preparation = Preparation::new(image.size(), self.frame, resize, normalization)?;
+                let preparation = Preparation::new(image.size(), frame, resize, normalization)?;
                 let raw = on_pool(|| {
                     let xs = preparation.frame(image, &self.device)?;
                     self.net.single_frame(&xs).context("single frame")
                 })?;
-                self.decode(Pass { raw, mirrored: None }, self.frame, image.size())
+                self.decode(Pass { raw, mirrored: None }, image.size())
             })
             .collect()
     }
@@ -143,15 +152,20 @@ impl Streaming for PatchworkDet {
     }
 
     fn step(&self, frame: &Image, state: &mut Self::State) -> Result<Self::Output> {
-        let size = state.frame_size();
+        state.check_frame(self.config.frame)?;
         state.advance(
             &self.net,
             &self.device,
             frame,
-            |pass, source| self.decode(pass, size, source),
+            |pass, source| self.decode(pass, source),
             |source| Detections::new(source, vec![]),
         )
     }
+}
+
+fn frame_anchors(config: &DetectorConfig) -> Arc<[Anchor]> {
+    let levels = level_sizes(config.frame);
+    anchors(&levels, config.frame, &config.anchors, config.backbone.padding).into()
 }
 
 /// The Patchwork segmenter: one object against the background.
@@ -168,7 +182,7 @@ impl PatchworkSeg {
     ///
     /// # Errors
     /// If the configuration contradicts itself, or a tensor is missing or has another shape.
-    pub fn build(config: &SegmenterConfig, vb: VarBuilder) -> Result<Self> {
+    pub fn new(config: &SegmenterConfig, vb: VarBuilder) -> Result<Self> {
         config.validate()?;
         Ok(Self {
             device: vb.device().clone(),
@@ -187,18 +201,18 @@ impl PatchworkSeg {
     /// 32·M for windows.
     ///
     /// # Errors
-    /// If the sides are not multiples of 32.
+    /// If the configuration is not valid with it.
     pub fn with_frame(mut self, frame: FrameSize) -> Result<Self> {
         self.config.frame = frame;
         self.config.validate()?;
         Ok(self)
     }
 
-    /// Folds batch norm for inference.
+    /// Folds batch norm for inference; the loaders do.
     ///
     /// # Errors
     /// If candle cannot compute the folded weights.
-    pub fn fold(&mut self) -> candle_core::Result<()> {
+    pub fn prepare(&mut self) -> candle_core::Result<()> {
         self.net.prepare()
     }
 
@@ -256,6 +270,7 @@ impl Streaming for PatchworkSeg {
     }
 
     fn step(&self, frame: &Image, state: &mut Self::State) -> Result<Self::Output> {
+        state.check_frame(self.config.frame)?;
         state.advance(
             &self.net,
             &self.device,

@@ -8,10 +8,7 @@ use zoo_core::{FrameSize, Image};
 use zoo_vision::{Normalization, Region, Resize, Resizer};
 
 use crate::motion::SAMPLING;
-use crate::{Error, Result, Window};
-
-/// Frames beyond this would need tens of gigabytes of feature maps.
-const MAX_FRAME_PIXELS: usize = 1 << 26;
+use crate::{Result, Window};
 
 /// Resizing and normalisation of frames of one size.
 #[derive(Debug, Clone)]
@@ -27,11 +24,6 @@ impl Preparation {
         resize: Resize,
         normalization: Normalization,
     ) -> Result<Self> {
-        if frame.area() > MAX_FRAME_PIXELS {
-            return Err(Error::Config(format!(
-                "a frame of {frame} has more than {MAX_FRAME_PIXELS} pixels: choose a smaller one"
-            )));
-        }
         Ok(Self { resizer: Arc::new(Resizer::new(source, frame, resize)?), normalization })
     }
 

@@ -198,6 +198,15 @@ impl<O: Clone> Stream<O> {
         }
     }
 
+    /// Whether a model that resizes frames to `frame` may step this stream: what it remembers, and the
+    /// places of boxes, are of one size.
+    pub(crate) fn check_frame(&self, frame: FrameSize) -> Result<()> {
+        match self.frame == frame {
+            true => Ok(()),
+            false => Err(Error::OtherModel { expected: self.frame, got: frame }),
+        }
+    }
+
     /// Takes the next frame. `decode` turns predictions into an answer, `empty` is the answer before
     /// there is one.
     pub(crate) fn advance<N: WindowedNet>(

@@ -88,11 +88,11 @@ impl Pretrained for PatchworkDet {
     }
 
     fn new(config: &DetectorConfig, vb: VarBuilder<'static>) -> candle_core::Result<Self> {
-        Self::build(config, vb).map_err(candle_core::Error::wrap)
+        Self::new(config, vb).map_err(candle_core::Error::wrap)
     }
 
     fn prepare(&mut self) -> candle_core::Result<()> {
-        self.fold()
+        Self::prepare(self)
     }
 }
 
@@ -105,11 +105,11 @@ impl Pretrained for PatchworkSeg {
     }
 
     fn new(config: &SegmenterConfig, vb: VarBuilder<'static>) -> candle_core::Result<Self> {
-        Self::build(config, vb).map_err(candle_core::Error::wrap)
+        Self::new(config, vb).map_err(candle_core::Error::wrap)
     }
 
     fn prepare(&mut self) -> candle_core::Result<()> {
-        self.fold()
+        Self::prepare(self)
     }
 }
 

@@ -128,7 +128,7 @@ fn boxes_stay_in_place_at_other_frame_sizes() {
         || PatchworkDet::from_file(&DetectorConfig::coco(), &weights, &LoadOptions::default()).unwrap();
     let coffee = photo("coffee");
     let cup = |frame: usize| {
-        let model = model().with_frame(zoo_core::FrameSize::new(frame, frame));
+        let model = model().with_frame(zoo_core::FrameSize::new(frame, frame)).unwrap();
         let found = model.detect(std::slice::from_ref(&coffee)).unwrap().remove(0);
         found.items.into_iter().find(|d| d.label == "cup").unwrap().bbox
     };

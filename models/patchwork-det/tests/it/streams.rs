@@ -13,7 +13,7 @@ const FRAME: FrameSize = FrameSize::new(128, 128);
 const SOURCE: FrameSize = FrameSize::new(90, 160);
 
 fn model() -> PatchworkDet {
-    PatchworkDet::build(
+    PatchworkDet::new(
         &small_detector_config(FRAME, Some(Grid::new(2, 1).unwrap())),
         seeded_weights(DType::F32),
     )
@@ -199,6 +199,11 @@ fn errors_say_what_fits() {
         "the state is as before the call"
     );
 
+    let other = model.clone().with_frame(FrameSize::new(192, 192)).unwrap();
+    let error = other.step(&frames(1)[0], &mut stream).unwrap_err().to_string();
+    assert!(error.contains("resizes frames to 128×128, this one resizes them to 192×192"), "{error}");
+    assert_eq!(other.composite(&stream).unwrap_err().to_string(), error);
+
     let fault = |m, n, policy, start| {
         model.start_with(SOURCE, &windows(m, n, policy, start)).err().unwrap().to_string()
     };
@@ -216,6 +221,19 @@ fn errors_say_what_fits() {
 }
 
 #[test]
+fn frames_that_suit_no_stream_are_refused_at_once() {
+    let fault = |error: Option<patchwork_det::Error>| error.unwrap().to_string();
+    let detector = |height, width| model().with_frame(FrameSize::new(height, width)).err();
+    assert!(fault(detector(0, 64)).contains("a frame of 0×64 has no pixels"));
+    assert!(fault(detector(1 << 14, 1 << 14)).contains("choose a smaller one"));
+    assert!(fault(detector(160, 128)).contains("multiples of 32·2 = 64"), "the attention network's grid");
+    let cfg = SegmenterConfig { frame: FRAME, ..SegmenterConfig::davis(0.5) };
+    let segmenter = PatchworkSeg::new(&cfg, seeded_weights(DType::F32)).unwrap();
+    let error = segmenter.with_frame(FrameSize::new(100, 128)).err();
+    assert!(fault(error).contains("the nearest size is 96×128"));
+}
+
+#[test]
 fn weights_that_nobody_trained_are_not_pretended() {
     let options = LoadOptions::default();
     let error =
@@ -228,7 +246,7 @@ fn weights_that_nobody_trained_are_not_pretended() {
 #[test]
 fn segmenter_streams_cover_what_they_have_seen() {
     let cfg = SegmenterConfig { frame: FRAME, ..SegmenterConfig::davis(0.5) };
-    let model = PatchworkSeg::build(&cfg, seeded_weights(DType::F32)).unwrap();
+    let model = PatchworkSeg::new(&cfg, seeded_weights(DType::F32)).unwrap();
     let mode = windows(2, 1, PolicyKind::Fixed(vec![0]), Start::Zeros);
     let mut stream = model.start_with(SOURCE, &mode).unwrap();
     let map = model.step(&picture("frame", SOURCE), &mut stream).unwrap().output;
@@ -249,7 +267,7 @@ fn resident() -> Option<u64> {
 fn a_thousand_steps_leave_memory_flat() {
     let frame = FrameSize::new(64, 64);
     let mut model =
-        PatchworkDet::build(&small_detector_config(frame, None), seeded_weights(DType::F32)).unwrap();
+        PatchworkDet::new(&small_detector_config(frame, None), seeded_weights(DType::F32)).unwrap();
     model.prepare().unwrap();
     let mut stream = model.start_with(frame, &windows(2, 1, PolicyKind::Motion, Start::Full)).unwrap();
     let frames: Vec<Image> = (0..4).map(|i| picture(&format!("frame.{i}"), frame)).collect();

@@ -78,7 +78,7 @@ pub fn compare(
     images: impl Iterator<Item = Result<Image>>,
     progress: &Progress,
 ) -> Result<Comparison> {
-    let model = model.clone().with_frame(frame);
+    let model = model.clone().with_frame(frame).map_err(usage)?;
     let mut runs: Vec<Run> = Vec::new();
     for image in images {
         let image = image?;

@@ -56,7 +56,8 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let frame = args.size.unwrap_or(DEFAULT_FRAME);
     let options = LoadOptions::default().with_device(device.clone());
     let cfg = DetectorConfig::coco();
-    let model = PatchworkDet::from_pretrained(DetectorWeights::CocoSsdLite, &options)?.with_frame(frame);
+    let model = PatchworkDet::from_pretrained(DetectorWeights::CocoSsdLite, &options)?;
+    let model = model.with_frame(frame).map_err(usage)?;
     let checkpoint = resolve(&DetectorWeights::CocoSsdLite, &options)?.open()?;
     let plain = zoo_hub::load("PlainDetector", checkpoint, &options, |vb| PlainDetector::new(&cfg, vb))?;
     let frames = scene::clip(None)?.frames;

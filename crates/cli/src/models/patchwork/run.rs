@@ -27,8 +27,8 @@ const WARM_UP: usize = 10;
 
 /// Either model, weights loaded.
 enum Net {
-    Detector(PatchworkDet),
-    Segmenter(PatchworkSeg),
+    Detector(Box<PatchworkDet>),
+    Segmenter(Box<PatchworkSeg>),
 }
 
 /// Runs all inputs.
@@ -39,14 +39,15 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     let config = configured(preset, &mode, args)?;
     let device = args.compute.start()?;
     let net = match config {
-        Config::Detector(cfg) => Net::Detector(detector(preset, &cfg, &args.weights, &device)?),
-        Config::Segmenter(cfg) => Net::Segmenter(segmenter(preset, &cfg, &args.weights, &device)?),
+        Config::Detector(cfg) => Net::Detector(Box::new(detector(preset, &cfg, &args.weights, &device)?)),
+        Config::Segmenter(cfg) => Net::Segmenter(Box::new(segmenter(preset, &cfg, &args.weights, &device)?)),
     };
     let caveat = args.weights.random.then_some("random weights");
     let mut timings = still_timings();
     let outcome = Session::run(args, caveat, |session, input| match (&net, input.is_clip) {
         (Net::Detector(model), false) => {
-            let model = model.clone().with_frame(options.size.unwrap_or(model.config().frame));
+            let model =
+                model.clone().with_frame(options.size.unwrap_or(model.config().frame)).map_err(usage)?;
             session.stills(input, args.batch, &mut timings, |images| Ok(model.detect(images)?))
         }
         (Net::Segmenter(model), false) => {
@@ -57,7 +58,8 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
         (Net::Detector(model), true) => clip(session, input, |source| {
             let frame = options.clip_size(source, &mode)?;
             let flops = flops(model.net(), frame, &mode)?;
-            Ok(Prepared { model: model.clone().with_frame(frame).with_mode(mode.clone()), flops })
+            let model = model.clone().with_frame(frame).map_err(usage)?;
+            Ok(Prepared { model: model.with_mode(mode.clone()), flops })
         }),
         (Net::Segmenter(model), true) => clip(session, input, |source| {
             let frame = options.clip_size(source, &mode)?;
@@ -134,8 +136,8 @@ pub fn detector(
 ) -> Result<PatchworkDet> {
     let options = weights.options(device)?;
     if weights.random {
-        let mut model = PatchworkDet::build(cfg, random_weights(weights.seed, device))?;
-        model.fold()?;
+        let mut model = PatchworkDet::new(cfg, random_weights(weights.seed, device))?;
+        model.prepare()?;
         return Ok(model);
     }
     if let Some(path) = &weights.weights {
@@ -159,8 +161,8 @@ pub fn segmenter(
 ) -> Result<PatchworkSeg> {
     let options = weights.options(device)?;
     if weights.random {
-        let mut model = PatchworkSeg::build(cfg, random_weights(weights.seed, device))?;
-        model.fold()?;
+        let mut model = PatchworkSeg::new(cfg, random_weights(weights.seed, device))?;
+        model.prepare()?;
         return Ok(model);
     }
     if let Some(path) = &weights.weights {

@@ -105,7 +105,7 @@ fn coco(annotations: &Path, folder: &Path, model: &PatchworkDet, args: &EvalArgs
     let text = fs::read(annotations).with_context(|| format!("reading {}", annotations.display()))?;
     let list: Annotations = serde_json::from_slice(&text)
         .with_context(|| format!("{} is no COCO file", annotations.display()))?;
-    let model = model.clone().with_frame(args.size.unwrap_or(model.config().frame));
+    let model = model.clone().with_frame(args.size.unwrap_or(model.config().frame)).map_err(usage)?;
     let work = tempfile::tempdir().context("making a temporary folder")?;
     let file = work.path().join("results.json");
     let mut results = CocoResults::create(&file)?;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use patchwork_det::{Grid, Mode, PolicyKind, Start};
+use patchwork_det::{Grid, MAX_STRIDE, Mode, PolicyKind, Start};
 use zoo_core::FrameSize;
 
 use super::usage;
@@ -12,8 +12,6 @@ use crate::exit::Usage;
 /// Rows that a frame is brought near to where no size is given: large enough for a street, small
 /// enough for a fraction of a second.
 const USUAL_ROWS: usize = 384;
-/// The coarsest stride.
-const STRIDE: usize = 32;
 /// The paper's grid.
 const DEFAULT_GRID: (usize, usize) = (4, 2);
 
@@ -125,7 +123,7 @@ impl StreamArgs {
                 Ok(size)
             }
             (Some(size), _) => Ok(size),
-            (None, _) => Ok(usual_size(source, grid.m() * STRIDE)),
+            (None, _) => Ok(usual_size(source, grid.m() * MAX_STRIDE)),
         }
     }
 
@@ -159,7 +157,7 @@ pub fn common_size(size: Option<FrameSize>, source: FrameSize, modes: &[Mode]) -
         })
     };
     let cells = grids().map(|grid| grid.m()).fold(1, least_common_multiple);
-    let size = size.unwrap_or_else(|| usual_size(source, cells * STRIDE));
+    let size = size.unwrap_or_else(|| usual_size(source, cells * MAX_STRIDE));
     grids().try_for_each(|grid| grid.check_frame(size)).map_err(usage)?;
     Ok(size)
 }
