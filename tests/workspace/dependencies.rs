@@ -23,6 +23,7 @@ pub const DEV_ONLY: &str = "zoo-testing";
 const AT_HOME: &[(&str, &str)] = &[
     ("hf-hub", "zoo-hub"),
     ("reqwest", "zoo-hub"),
+    ("tokio", "zoo-hub"),
     ("memmap2", "zoo-hub"),
     ("zip", "zoo-hub"),
     ("image", "zoo-vision"),

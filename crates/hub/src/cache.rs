@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{check_file_name, is_commit, split_repo};
 use crate::options::Settings;
-use crate::verify::{Digest, Expected, Place};
+use crate::verify::{Digest, Expected, Mismatch, Place};
 use crate::{Error, Result, client};
 
 /// A file of a repository at a commit. Its parts have been checked: they make safe paths.
@@ -77,19 +77,22 @@ pub(crate) fn obtain(settings: &Settings, remote: RemoteFile<'_>, expected: &Exp
         .prefix(".zoo-fetch-")
         .tempdir_in(&repo_dir)
         .map_err(not_writable("make a temporary folder", &repo_dir))?;
-    let fetched = client::download(settings, remote, scratch.path())?;
+    let fetched = scratch.path().join("file");
+    client::download(settings, remote, expected.size, &fetched)?;
     let digest = Digest::of_file(&fetched)?;
-    expected.compare(&digest).map_err(|mismatch| Error::Mismatch {
-        what: format!("{remote}, as fetched from {}", settings.endpoint),
-        mismatch,
-        place: Place::Server,
-    })?;
+    expected.compare(&digest).map_err(|mismatch| from_server(settings, remote, mismatch))?;
     if let Some(dir) = path.parent() {
         create_dir(dir)?;
     }
     fs::rename(&fetched, &path).map_err(not_writable("write", &path))?;
     mark(&path, &digest);
     Ok(CachedFile { path, digest, fetched: true })
+}
+
+/// What the server sent is not what it should be.
+pub(crate) fn from_server(settings: &Settings, remote: RemoteFile<'_>, mismatch: Mismatch) -> Error {
+    let what = format!("{remote}, as fetched from {}", settings.endpoint);
+    Error::Mismatch { what, mismatch, place: Place::Server }
 }
 
 /// Takes the lock of a file that is made if need be; it is freed on drop, or by the system at the

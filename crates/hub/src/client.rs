@@ -1,18 +1,24 @@
 //! The one place that talks to the Hub.
 //!
 //! hf-hub 1.0.0's own cache stores an error page as weights when only the GET fails, compares no
-//! hash, and joins file names unchecked. So the client is only ever asked to put one file, whose name
-//! has been checked, into a fresh folder: on that way it does look at the GET's status, and what it
-//! leaves there is compared before it moves on (see `cache`).
+//! hash, and joins file names unchecked. So the client is only ever asked for the bytes of one file,
+//! whose name has been checked: on that way it does look at the GET's status, and the bytes are counted
+//! as they come, and compared before they move on (see `cache`).
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::future::Future;
+use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
-use hf_hub::{HFClient, HFClientSync, HFError};
+use futures_util::StreamExt;
+use hf_hub::{HFClient, HFError};
+use tokio::runtime;
 
-use crate::cache::RemoteFile;
+use crate::cache::{RemoteFile, from_server, not_writable};
 use crate::names::{is_commit, split_repo};
 use crate::options::Settings;
+use crate::verify::Mismatch;
 use crate::{Error, Result};
 
 const USER_AGENT: &str = concat!("candle-zoo/", env!("CARGO_PKG_VERSION"));
@@ -24,24 +30,46 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// send none.
 const NO_TOKEN: &str = "\n";
 
-/// Puts one file into `folder`, which must be empty and private.
-pub(crate) fn download(settings: &Settings, remote: RemoteFile<'_>, folder: &Path) -> Result<PathBuf> {
+/// Writes one file to `path`, and breaks off once it is longer than `size`, where that is known.
+pub(crate) fn download(
+    settings: &Settings,
+    remote: RemoteFile<'_>,
+    size: Option<u64>,
+    path: &Path,
+) -> Result<()> {
+    tracing::info!(file = %remote, endpoint = %settings.endpoint, "fetching");
+    wait(settings, || remote.to_string(), receive(settings, remote, size, path))
+}
+
+async fn receive(settings: &Settings, remote: RemoteFile<'_>, size: Option<u64>, path: &Path) -> Result<()> {
+    let explained = |error| explain(settings, remote.to_string(), error);
     let (repo, commit, file) = remote.parts();
     let (owner, name) = split_repo(repo)?;
-    tracing::info!(file = %remote, endpoint = %settings.endpoint, "fetching");
-    let answer = connect(settings).and_then(|client| {
-        client.model(owner, name).download_file().filename(file).revision(commit).local_dir(folder).send()
-    });
-    answer.map_err(|error| explain(settings, remote.to_string(), error))
+    let model = connect(settings).map_err(explained)?.model(owner, name);
+    let answer = model.download_file_stream().filename(file).revision(commit).send().await;
+    let (_, mut chunks) = answer.map_err(explained)?;
+    let mut written = File::create(path).map_err(not_writable("write", path))?;
+    let mut received = 0;
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(explained)?;
+        received += chunk.len() as u64;
+        if let Some(expected) = size.filter(|&size| received > size) {
+            return Err(from_server(settings, remote, Mismatch::Longer { expected }));
+        }
+        written.write_all(&chunk).map_err(not_writable("write", path))?;
+    }
+    Ok(())
 }
 
 /// The commit that a branch, a tag or a short commit stands for now.
 pub(crate) fn commit_of(settings: &Settings, repo: &str, revision: &str) -> Result<String> {
     let (owner, name) = split_repo(repo)?;
     let what = || format!("revision {revision} of {repo}");
-    let info = connect(settings)
-        .and_then(|client| client.model(owner, name).info().revision(revision).send())
-        .map_err(|error| explain(settings, what(), error))?;
+    let explained = |error| explain(settings, what(), error);
+    let info = wait(settings, what, async {
+        let model = connect(settings).map_err(explained)?.model(owner, name);
+        model.info().revision(revision).send().await.map_err(explained)
+    })?;
     info.sha.filter(|sha| is_commit(sha)).ok_or_else(|| Error::Download {
         what: what(),
         endpoint: settings.endpoint.clone(),
@@ -49,7 +77,25 @@ pub(crate) fn commit_of(settings: &Settings, repo: &str, revision: &str) -> Resu
     })
 }
 
-fn connect(settings: &Settings) -> Result<HFClientSync, HFError> {
+/// Runs a future to its end on a thread of its own, for the caller may be inside another runtime.
+fn wait<T: Send>(
+    settings: &Settings,
+    what: impl FnOnce() -> String,
+    future: impl Future<Output = Result<T>> + Send,
+) -> Result<T> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Error::Download {
+        what: what(),
+        endpoint: settings.endpoint.clone(),
+        source: error.into(),
+    })?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || runtime.block_on(future));
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn connect(settings: &Settings) -> Result<HFClient, HFError> {
     let mut http = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .connect_timeout(settings.timeout)
@@ -65,7 +111,7 @@ fn connect(settings: &Settings) -> Result<HFClientSync, HFError> {
         .cache_enabled(false)
         .retry_max_attempts(RETRIES)
         .retry_base_delay(FIRST_PAUSE)
-        .build_sync()
+        .build()
 }
 
 fn explain(settings: &Settings, what: String, error: HFError) -> Error {

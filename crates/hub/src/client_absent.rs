@@ -1,12 +1,12 @@
 //! What stands in for the network in a build without feature `hub`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::cache::RemoteFile;
 use crate::options::Settings;
 use crate::{Error, Result};
 
-pub(crate) fn download(_: &Settings, remote: RemoteFile<'_>, _: &Path) -> Result<PathBuf> {
+pub(crate) fn download(_: &Settings, remote: RemoteFile<'_>, _: Option<u64>, _: &Path) -> Result<()> {
     Err(Error::NoHubFeature { what: remote.to_string() })
 }
 

@@ -109,7 +109,8 @@ fn type_name<M>() -> &'static str {
 }
 
 /// Builds a net with any constructor and a checkpoint's tensors. All that does not fit is reported at
-/// once: the constructor runs to its end, on zeros where need be, before anything is judged.
+/// once: the constructor runs to its end, on zeros where need be, before anything is judged. What does fit goes
+/// to the log; [`check_fit`] gives the report itself.
 ///
 /// # Errors
 /// [`Error::Fit`] if tensors are missing, unexpected or of another shape; [`Error::NonFinite`] or
@@ -122,7 +123,10 @@ pub fn load<M>(
 ) -> Result<M> {
     let (built, report) = attempt(model, checkpoint, options, build)?;
     match built {
-        Some(net) if report.fits() => Ok(net),
+        Some(net) if report.fits() => {
+            tracing::info!("{report}");
+            Ok(net)
+        }
         _ => Err(Error::Fit(Box::new(report))),
     }
 }

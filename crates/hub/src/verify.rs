@@ -75,6 +75,11 @@ pub enum Mismatch {
         /// Bytes it has.
         got: u64,
     },
+    /// More bytes than it should have; the rest was not waited for.
+    Longer {
+        /// Bytes it should have.
+        expected: u64,
+    },
     /// Another hash.
     Sha256 {
         /// Hash it should have.
@@ -88,7 +93,7 @@ impl Mismatch {
     /// What it should have been.
     pub fn expected(&self) -> String {
         match self {
-            Self::Size { expected, .. } => format!("{expected} bytes"),
+            Self::Size { expected, .. } | Self::Longer { expected } => format!("{expected} bytes"),
             Self::Sha256 { expected, .. } => format!("sha256 {expected}"),
         }
     }
@@ -97,6 +102,7 @@ impl Mismatch {
     pub fn got(&self) -> String {
         match self {
             Self::Size { got, .. } => format!("{got} bytes"),
+            Self::Longer { .. } => "more".to_owned(),
             Self::Sha256 { got, .. } => format!("sha256 {got}"),
         }
     }

@@ -30,13 +30,24 @@ pub struct Reply {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     claimed_length: Option<usize>,
+    endless: bool,
     delay: Duration,
 }
+
+/// Bytes after which an endless answer ends after all, lest a client that takes all of it fills the disk.
+const ENDLESS: usize = 64 << 20;
 
 impl Reply {
     /// A status and a body.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), claimed_length: None, delay: Duration::ZERO }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: body.into(),
+            claimed_length: None,
+            endless: false,
+            delay: Duration::ZERO,
+        }
     }
 
     /// A file as the Hub serves it: with its entity tag and its commit.
@@ -65,6 +76,12 @@ impl Reply {
     /// Claims another length than the body has.
     pub fn claiming(mut self, length: usize) -> Self {
         self.claimed_length = Some(length);
+        self
+    }
+
+    /// Sends the body over and over, without a length, until the client goes away or has 64 MiB.
+    pub fn without_end(mut self) -> Self {
+        self.endless = true;
         self
     }
 
@@ -164,10 +181,13 @@ fn write_reply(mut stream: TcpStream, request: &Request, reply: &Reply) -> std::
     for (name, value) in &reply.headers {
         head += &format!("{name}: {value}\r\n");
     }
-    head += &format!("Content-Length: {}\r\n\r\n", reply.claimed_length.unwrap_or(reply.body.len()));
-    stream.write_all(head.as_bytes())?;
+    if !reply.endless {
+        head += &format!("Content-Length: {}\r\n", reply.claimed_length.unwrap_or(reply.body.len()));
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
     if request.method != "HEAD" {
-        stream.write_all(&reply.body)?;
+        let times = if reply.endless { ENDLESS / reply.body.len().max(1) } else { 1 };
+        (0..times).try_for_each(|_| stream.write_all(&reply.body))?;
     }
     stream.flush()
 }

@@ -139,6 +139,22 @@ fn a_wrong_hash_of_the_right_size_is_thrown_away() {
 }
 
 #[test]
+fn a_server_that_sends_without_end_is_hung_up_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = hub(|_| Reply::file(COMMIT, vec![7; 1 << 16]).without_end());
+    let entry = Entry::on_hub(FILE).pinned_to(&weights());
+    let error = resolve(&entry, &online(&server, dir.path())).unwrap_err();
+    let expected = weights().len() as u64;
+    assert!(
+        matches!(&error, Error::Mismatch { mismatch: Mismatch::Longer { expected: e }, .. } if *e == expected),
+        "{error:?}"
+    );
+    let text = error.to_string();
+    assert!(text.contains(&format!("expected {expected} bytes, got more; it was thrown away")), "{text}");
+    assert!(stored(dir.path()).is_empty());
+}
+
+#[test]
 fn a_server_that_falls_silent_is_given_up() {
     let dir = tempfile::tempdir().unwrap();
     let server = hub(|_| Reply::file(COMMIT, weights()).after(Duration::from_secs(5)));
