@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zoo_core::{FrameSize, Image};
@@ -172,7 +173,8 @@ impl Frames {
         self.rate
     }
 
-    /// One picture or animation, or a Y4M stream, from any reader; `name` names the frames.
+    /// One picture or animation, or a Y4M stream, from any reader; `name` names the frames. Y4M is read frame by
+    /// frame, however long; anything else is held in memory, once, up to [`Limits::max_bytes`].
     ///
     /// # Errors
     /// If the stream cannot be read, is larger than the limits, or its header is wrong.
@@ -186,11 +188,11 @@ impl Frames {
         if is_y4m {
             return Self::y4m(Y4mReader::new(BufReader::new(stream), name, limits)?, origin);
         }
-        let bytes = read_all(stream, name, limits)?;
+        let bytes = Shared(Arc::new(read_all(stream, name, limits)?));
         if let Some(clip) = animation::open(Cursor::new(bytes.clone()), name, limits)? {
             return Ok(Self::animation(clip, origin));
         }
-        let image = decode(&bytes, name, limits)?;
+        let image = decode(bytes.as_ref(), name, limits)?;
         Ok(Self::of(std::iter::once(Ok(origin.still(0, image))), Some(1)))
     }
 
@@ -239,6 +241,16 @@ impl Iterator for Frames {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.items.size_hint()
+    }
+}
+
+/// The bytes of a stream that cannot go back, for whoever turns out to read them.
+#[derive(Clone)]
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -1,6 +1,6 @@
 //! Frames from files, folders, patterns, streams and clips.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read};
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,8 +88,30 @@ fn standard_input_may_be_a_picture_a_clip_or_neither() {
         "stdin is empty (0 bytes), expected a picture or a video; copy or download it again"
     );
     let small = Limits { max_bytes: 20, ..Limits::default() };
-    let error = Frames::from_reader(Cursor::new(vec![0; 21]), "stdin", &small).unwrap_err();
-    assert!(error.to_string().contains("needs more than 20 bytes"), "{error}");
+    let error = Frames::from_reader(std::io::repeat(0), "stdin", &small).unwrap_err().to_string();
+    assert!(error.starts_with("stdin needs more than 20 bytes of memory"), "{error}");
+    let forever = Cursor::new(y4m("W1 H1 Cmono", &[])).chain(Repeated { bytes: b"FRAME\n\x10", at: 0 });
+    let frames = Frames::from_reader(forever, "stdin", &small).unwrap();
+    assert_eq!(
+        frames.take(100).filter(Result::is_ok).count(),
+        100,
+        "Y4M is not held, so it has no end to wait for"
+    );
+}
+
+struct Repeated {
+    bytes: &'static [u8],
+    at: usize,
+}
+
+impl Read for Repeated {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        for byte in into.iter_mut() {
+            *byte = self.bytes[self.at % self.bytes.len()];
+            self.at += 1;
+        }
+        Ok(into.len())
+    }
 }
 
 /// Three frames of 2×2: all red; a green pixel that is taken back; a blue one.
