@@ -22,7 +22,7 @@ use clap::Parser;
 pub fn zoo() -> ExitCode {
     let zoo = commands::Zoo::parse();
     exit::start_log(zoo.verbose);
-    exit::code(commands::run(&zoo.command))
+    exit::code(commands::run(&zoo.command, zoo.verbose > 0))
 }
 
 /// The demo binary `patchwork-det`.

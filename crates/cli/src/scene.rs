@@ -27,9 +27,12 @@ pub fn photos() -> Result<Vec<Photo>> {
         .collect()
 }
 
-fn photo(file: &str) -> Result<Image> {
-    let (_, bytes) =
-        PHOTOS.iter().find(|(name, _)| *name == file).with_context(|| format!("no photo {file}"))?;
+/// One of the photographs, by file name.
+pub fn photo(file: &str) -> Result<Image> {
+    let (_, bytes) = PHOTOS
+        .iter()
+        .find(|(name, _)| *name == file)
+        .with_context(|| format!("no photograph is called {file}"))?;
     Ok(zoo_vision::decode(bytes, file, &Limits::default())?)
 }
 

@@ -49,7 +49,7 @@ pub enum Command {
     Convert(convert::ConvertArgs),
     /// Fetch files from the Hugging Face Hub, and pin their commit and hashes
     Fetch(fetch::FetchArgs),
-    /// Compare this machine's numbers with golden files
+    /// Compare this machine's numbers with golden files (-v: every tensor, not only those that differ)
     Parity(parity::ParityArgs),
 }
 
@@ -63,7 +63,7 @@ pub struct RunModel {
 }
 
 /// Runs a command.
-pub fn run(command: &Command) -> Result<Outcome> {
+pub fn run(command: &Command, verbose: bool) -> Result<Outcome> {
     match command {
         Command::Demo(args) => demo::run(args),
         Command::Run(args) => {
@@ -75,6 +75,6 @@ pub fn run(command: &Command) -> Result<Outcome> {
         Command::Eval(args) => eval::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Fetch(args) => fetch::run(args),
-        Command::Parity(args) => parity::run(args),
+        Command::Parity(args) => parity::run(args, verbose),
     }
 }

@@ -1,4 +1,4 @@
-//! `zoo parity`.
+//! `zoo parity`: a line a file, the rows that failed, and with `-v` all rows.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ struct Unreadable {
 }
 
 /// Runs every file; one that cannot be run does not stop the others.
-pub fn run(args: &ParityArgs) -> Result<Outcome> {
+pub fn run(args: &ParityArgs, verbose: bool) -> Result<Outcome> {
     let device = args.compute.start()?;
     let registry = Registry::new(models::ALL.into_iter().flat_map(|model| model.parity_cases()))?;
     let mut reports: Vec<Report> = Vec::new();
@@ -40,8 +40,10 @@ pub fn run(args: &ParityArgs) -> Result<Outcome> {
     for path in &args.files {
         match registry.run(path, &device).with_context(|| format!("cannot check {}", path.display())) {
             Ok(report) => {
-                if !args.json {
+                if !args.json && verbose {
                     writeln!(stdout(), "{report}\n")?;
+                } else if !args.json {
+                    writeln!(stdout(), "{}", report.brief())?;
                 }
                 reports.push(report);
             }

@@ -6,9 +6,8 @@ pub mod patchwork;
 use std::io::Write;
 
 use anyhow::{Result, bail};
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
-use candle_nn::var_builder::SimpleBackend;
 use serde_json::Value as Json;
 use zoo_core::ModelInfo;
 use zoo_hub::{Checkpoint, LoadOptions};
@@ -101,34 +100,7 @@ pub fn find(text: &str) -> Result<Chosen> {
 
 /// Random weights that follow from their names, their shapes and `seed`: the same on every machine.
 pub fn random_weights(seed: u64, device: &Device) -> VarBuilder<'static> {
-    VarBuilder::from_backend(Box::new(Random { seed }), DType::F32, device.clone())
-}
-
-struct Random {
-    seed: u64,
-}
-
-impl SimpleBackend for Random {
-    fn get(
-        &self,
-        shape: Shape,
-        name: &str,
-        _: candle_nn::Init,
-        dtype: DType,
-        device: &Device,
-    ) -> candle_core::Result<Tensor> {
-        let name = format!("{}/{name}", self.seed);
-        let values = seeded::value(&name, shape.dims()).map_err(candle_core::Error::wrap)?;
-        Tensor::from_vec(values, shape, device)?.to_dtype(dtype)
-    }
-
-    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
-        candle_core::bail!("{name}: a random tensor needs a shape")
-    }
-
-    fn contains_tensor(&self, _: &str) -> bool {
-        true
-    }
+    seeded::var_builder(Some(seed), DType::F32, device)
 }
 
 /// Builds a net only to see whether a checkpoint fits it.
@@ -155,15 +127,5 @@ mod tests {
         assert!(message.contains("did you mean patchwork-det/coco?"), "{message}");
         assert!(message.contains("layers/mobilenet-v2"), "{message}");
         assert!(!fault("zzz").contains("did you mean"), "{}", fault("zzz"));
-    }
-
-    #[test]
-    fn random_weights_follow_the_seed() {
-        let values = |seed| {
-            let vb = random_weights(seed, &Device::Cpu);
-            vb.get((2, 3), "a.weight").unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
-        };
-        assert_eq!(values(1), values(1));
-        assert_ne!(values(1), values(2));
     }
 }

@@ -82,6 +82,9 @@ fn parity_passes_fails_and_goes_on() {
     let all = ["parity".to_owned()].into_iter().chain(files.clone());
     let ran = zoo_in(folder.path(), all).expect_code(0);
     assert!(ran.stdout.ends_with("6 of 6 files passed\n"), "{}", ran.stdout);
+    assert_eq!(ran.stdout.lines().count(), 7, "a line a file and one for all: {}", ran.stdout);
+    let ran = zoo_in(folder.path(), ["parity", &files[0], "-v"]).expect_code(0);
+    assert!(ran.stdout.contains("mean rel") && ran.stdout.contains("  ok\n"), "{}", ran.stdout);
 
     let ran = zoo_in(folder.path(), ["parity", &files[0], "nothere.safetensors", "--json"]).expect_code(3);
     assert_eq!((&ran.json()["passed"], &ran.json()["files"]), (&json!(1), &json!(2)));
@@ -94,7 +97,18 @@ fn parity_passes_fails_and_goes_on() {
     bytes[last] ^= 0x40;
     fs::write(folder.path().join("changed.safetensors"), bytes).unwrap();
     let ran = zoo(folder.path(), "parity changed.safetensors").expect_code(1);
-    assert!(ran.stdout.contains("FAIL"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("  FAIL: value "), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("  ok\n"), "only what differs: {}", ran.stdout);
+}
+
+#[test]
+fn parity_holds_the_weights_against_their_original_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["astronaut", "chelsea", "coffee"]
+        .map(|name| golden(&format!("../fixtures/coco_ssdlite_{name}.safetensors")).display().to_string());
+    let ran = zoo_in(folder.path(), ["parity".to_owned()].into_iter().chain(files)).expect_code(0);
+    assert!(ran.stdout.ends_with("3 of 3 files passed\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("(patchwork-det/coco) on cpu: passed, 8 rows"), "{}", ran.stdout);
 }
 
 #[test]

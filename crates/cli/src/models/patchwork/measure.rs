@@ -78,11 +78,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     variants.push((Variant::Plain(Box::new(plain)), Timings::new(args.warmup)));
 
-    let preprocess = Preprocess {
-        fit: Fit::Stretch { size: frame },
-        resize: cfg.resize,
-        normalization: cfg.normalization,
-    };
+    let preprocess = preprocess(&cfg, frame);
     let progress = Progress::new(Some(args.warmup + args.runs), "patchwork-det");
     for image in frames.iter().cycle().take(args.warmup + args.runs) {
         for (variant, timings) in &mut variants {
@@ -119,6 +115,11 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         peak_memory_mib: peak_memory(),
     };
     print(&report, args.json)
+}
+
+/// What turns a picture into the tensor of a frame.
+pub fn preprocess(cfg: &DetectorConfig, frame: FrameSize) -> Preprocess {
+    Preprocess { fit: Fit::Stretch { size: frame }, resize: cfg.resize, normalization: cfg.normalization }
 }
 
 fn print(report: &Report, json: bool) -> Result<()> {

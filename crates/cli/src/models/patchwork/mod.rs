@@ -2,6 +2,7 @@
 
 mod compare;
 mod measure;
+mod original;
 mod run;
 mod score;
 mod selftest;
@@ -110,7 +111,9 @@ impl Model for Patchwork {
     }
 
     fn parity_cases(&self) -> Vec<Case> {
-        patchwork_det::parity::cases(true)
+        let mut cases = patchwork_det::parity::cases(true);
+        cases.push(original::case());
+        cases
     }
 }
 
