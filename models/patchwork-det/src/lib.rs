@@ -68,6 +68,7 @@ pub mod segmenter;
 pub mod stream;
 pub mod weights;
 mod window;
+mod windowed;
 
 pub use attention::Attention;
 pub use cell::{CellStep, Memories};

@@ -23,7 +23,8 @@ pub struct Needs {
     pub motion: bool,
 }
 
-/// Chooses windows. A policy's state belongs to one stream; a clone continues identically.
+/// Chooses windows. A policy's state belongs to one stream; a clone continues identically. Each step
+/// asks a clone, which the stream keeps once the step has succeeded.
 pub trait Policy: Send + Sync {
     /// The window for the next frame, an action of the grid.
     fn next(&mut self, seen: Observation) -> usize;

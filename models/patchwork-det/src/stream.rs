@@ -1,61 +1,29 @@
-//! One video through a windowed net: preparation of windows, start-up, choice, memories, mirror.
+//! One video through a net: whole frames, held results, or windows.
 //!
 //! The same for the detector and the segmenter; what differs stands behind [`WindowedNet`].
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::Device;
 use serde::Serialize;
 use zoo_core::{FrameSize, Image};
 use zoo_kernels::on_pool;
 use zoo_vision::{Normalization, Resize};
 
-use crate::config::{Mode, Start};
+use crate::config::Mode;
 use crate::error::Context;
-use crate::motion::MotionMap;
 use crate::net::WindowedNet;
-use crate::policy::{Needs, Observation, Policy};
 use crate::preparation::Preparation;
-use crate::{Error, Grid, Memories, Result, Window};
-
-/// Windowed mode's state.
-#[derive(Clone)]
-struct Windows {
-    grid: Grid,
-    policy: Box<dyn Policy>,
-    needs: Needs,
-    start: Start,
-    /// Windows of the start-up that are still to come; `None` stands for the whole frame.
-    startup: VecDeque<Option<usize>>,
-    memories: Memories,
-    mirrored: Option<Memories>,
-    q: Option<Vec<f32>>,
-    motion: Option<MotionMap>,
-}
-
-impl Windows {
-    fn startup(grid: Grid, start: Start) -> VecDeque<Option<usize>> {
-        match start {
-            Start::Full => VecDeque::from([None]),
-            Start::Tiles => grid.tiles().unwrap_or_default().into_iter().map(Some).collect(),
-            Start::Zeros => VecDeque::new(),
-        }
-    }
-
-    fn reset(&mut self, frame: FrameSize) {
-        self.policy.reset();
-        self.startup = Self::startup(self.grid, self.start);
-        self.memories.reset();
-        self.mirrored.iter_mut().for_each(Memories::reset);
-        self.q = None;
-        self.motion = self.needs.motion.then(|| MotionMap::new(frame));
-    }
-}
+use crate::windowed::Windows;
+use crate::{Error, Memories, Result, Window};
 
 /// The state of one stream: which frame is next, and what the cells remember.
 ///
 /// A value in the caller's hands: it can be cloned (the clone continues identically), kept, dropped.
+///
+/// A step that fails leaves the order of windows, the start-up included, where it was: the same frame
+/// once more gives what it would have given. Only cells may already hold the failed step's window.
 #[derive(Clone)]
 pub struct Stream<O> {
     source: FrameSize,
@@ -109,51 +77,12 @@ impl<O: Clone> Stream<O> {
         normalization: Normalization,
     ) -> Result<Self> {
         let windows = match mode {
-            Mode::SingleFrame => None,
             Mode::Interval { every: 0, .. } => {
                 return Err(Error::Config("interval = 0: expected at least 1".to_owned()));
             }
-            Mode::Interval { .. } => None,
+            Mode::SingleFrame | Mode::Interval { .. } => None,
             Mode::Windows { grid, policy, start, flip } => {
-                grid.check_frame(frame)?;
-                let name = policy.name();
-                let needs_tiles = *start == Start::Tiles && grid.tiles().is_none();
-                if needs_tiles {
-                    return Err(Error::Policy {
-                        policy: name,
-                        needs: format!(
-                            "cannot start by tiles: N={} does not divide M={}",
-                            grid.n(),
-                            grid.m()
-                        ),
-                    });
-                }
-                let policy = policy.build(*grid)?;
-                let needs = policy.needs();
-                if needs.q && net.attention_grid() != Some((*grid, frame)) {
-                    let has = net.attention_grid().map_or("none".to_owned(), |(g, f)| {
-                        format!("one for M={} N={} at {f}", g.m(), g.n())
-                    });
-                    return Err(Error::Policy {
-                        policy: name,
-                        needs: format!(
-                            "needs a trained attention network for M={} N={} at {frame}, and the model has {has}: use motion",
-                            grid.m(),
-                            grid.n()
-                        ),
-                    });
-                }
-                Some(Windows {
-                    grid: *grid,
-                    needs,
-                    start: *start,
-                    startup: Windows::startup(*grid, *start),
-                    memories: Memories::new(),
-                    mirrored: flip.then(Memories::new),
-                    q: None,
-                    motion: needs.motion.then(|| MotionMap::new(frame)),
-                    policy,
-                })
+                Some(Windows::new(net, *grid, policy, *start, *flip, frame)?)
             }
         };
         Ok(Self {
@@ -185,7 +114,7 @@ impl<O: Clone> Stream<O> {
 
     /// What the cells remember; `None` outside windowed mode.
     pub fn memories(&self) -> Option<&Memories> {
-        self.windows.as_ref().map(|w| &w.memories)
+        self.windows.as_ref().map(Windows::memories)
     }
 
     /// Starts over, as for a new video of the same size.
@@ -222,24 +151,29 @@ impl<O: Clone> Stream<O> {
         }
         let index = self.index;
         let started = Instant::now();
-        let full = Window::full(self.frame);
-        let (pass, window, action) = match (&self.mode, &mut self.windows) {
+        let (pass, window, action, look) = match (&self.mode, &mut self.windows) {
             (_, Some(windows)) => {
                 let (preparation, size) = (&self.preparation, self.frame);
-                let (pass, window, action) = on_pool(|| windows.step(net, preparation, frame, size, device))?;
-                (Some(pass), Some(window), action)
+                let (pass, look) = on_pool(|| windows.look(net, preparation, frame, size, device))?;
+                (Some(pass), Some(look.window), look.action, Some(look))
             }
-            (Mode::Interval { every, .. }, None) if !index.is_multiple_of(*every) => (None, None, None),
+            (Mode::Interval { every, .. }, None) if !index.is_multiple_of(*every) => (None, None, None, None),
             (_, None) => {
                 let raw = on_pool(|| {
                     let xs = self.preparation.frame(frame, device)?;
                     net.single_frame(&xs).context("single frame")
                 })?;
-                (Some(Pass { raw, mirrored: None }), Some(full), None)
+                (Some(Pass { raw, mirrored: None }), Some(Window::full(self.frame)), None, None)
             }
         };
         let network = started.elapsed();
         let output = pass.map(|pass| decode(pass, self.source)).transpose()?;
+
+        // Nothing can fail from here on: the stream moves on.
+        if let (Some(windows), Some(look)) = (&mut self.windows, look) {
+            windows.take(look);
+        }
+        self.index += 1;
         let output = match (&self.mode, output) {
             (Mode::Interval { delay, .. }, output) => {
                 self.pending.extend(output.map(|output| (index.saturating_add(*delay), output)));
@@ -252,58 +186,100 @@ impl<O: Clone> Stream<O> {
             (_, None) => empty(self.source),
         };
         let decode = started.elapsed().saturating_sub(network);
-        self.index += 1;
         Ok(Step { output, index, window, action, time: StepTime { network, decode } })
     }
 }
 
-impl Windows {
-    /// Chooses a window, runs the net on it (and on its mirror image, if there is a mirrored
-    /// stream), and remembers.
-    fn step<N: WindowedNet>(
-        &mut self,
-        net: &N,
-        preparation: &Preparation,
-        image: &Image,
-        frame: FrameSize,
-        device: &Device,
-    ) -> Result<(Pass<N::Raw>, Window, Option<usize>)> {
-        let shown = self.motion.is_some().then(|| preparation.samples(image)).transpose()?;
-        let action = self.choose(shown.as_deref());
-        let window = match action {
-            Some(action) => self.grid.window(action, frame)?,
-            None => Window::full(frame),
-        };
-        let xs = preparation.window(image, window, device)?;
-        let mirrored = match &mut self.mirrored {
-            Some(memories) => {
-                let xs = xs.flip(&[3]).context("mirror")?;
-                let window = window.mirrored(frame);
-                Some(net.step(&xs, frame, window, memories, false).context("mirrored window")?)
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use candle_core::{Tensor, bail};
+    use zoo_core::Tally;
+    use zoo_layers::Surroundings;
+
+    use super::*;
+    use crate::net::Probe;
+    use crate::{Grid, PolicyKind, Start};
+
+    const FRAME: FrameSize = FrameSize::new(64, 64);
+
+    /// Two cells, the first of which is written even if the step fails.
+    #[derive(Default)]
+    struct TwoCells {
+        fails: AtomicBool,
+    }
+
+    impl WindowedNet for TwoCells {
+        type Raw = Tensor;
+
+        fn forward(
+            &self,
+            xs: &Tensor,
+            around: &mut dyn Surroundings,
+            _with_q: bool,
+            _probe: Probe,
+        ) -> candle_core::Result<Tensor> {
+            let first = around.place("first", xs)?.plane;
+            if self.fails.load(Ordering::Relaxed) {
+                bail!("no memory left")
             }
-            None => None,
-        };
-        let raw = net.step(&xs, frame, window, &mut self.memories, self.needs.q).context("window")?;
-        self.q = N::q_values(&raw).map(q_row).transpose().context("Q-values")?;
-        if let (Some(map), Some(shown)) = (&mut self.motion, &shown) {
-            map.update(shown, window);
+            first + around.place("second", &(xs * 2.0)?)?.plane
         }
-        Ok((Pass { raw, mirrored }, window, action))
+
+        fn q_values(_: &Tensor) -> Option<&Tensor> {
+            None
+        }
+
+        fn attention_grid(&self) -> Option<(Grid, FrameSize)> {
+            None
+        }
+
+        fn cost(&self, _: FrameSize, _: FrameSize, _: bool, _: &mut Tally) {}
     }
 
-    /// The window of the next frame, of which `shown` are the sampled pixels; `None` for all of it.
-    fn choose(&mut self, shown: Option<&[f32]>) -> Option<usize> {
-        if let Some(startup) = self.startup.pop_front() {
-            return startup;
-        }
-        let motion = match (&self.motion, shown) {
-            (Some(map), Some(shown)) => Some(map.differences(shown, self.grid)),
-            _ => None,
-        };
-        Some(self.policy.next(Observation { q: self.q.as_deref(), motion: motion.as_deref() }))
-    }
-}
+    #[test]
+    fn a_failed_step_can_be_taken_again() {
+        let frames: Vec<Image> = (0..6)
+            .map(|t| {
+                Image::new(FRAME, (0..3 * FRAME.area()).map(|i| (i * (t + 3) % 251) as u8).collect()).unwrap()
+            })
+            .collect();
+        for policy in [PolicyKind::Raster, PolicyKind::RasterAll, PolicyKind::Random(3), PolicyKind::Motion] {
+            for start in [Start::Full, Start::Tiles, Start::Zeros] {
+                let grid = Grid::new(2, 1).unwrap();
+                let mode = Mode::Windows { grid, policy: policy.clone(), start, flip: true };
+                let net = TwoCells::default();
+                let decoder_fails = Cell::new(false);
+                let fresh =
+                    || Stream::new(&net, &mode, FRAME, FRAME, Resize::HalfPixel, Normalization::Tf).unwrap();
+                let step = |stream: &mut Stream<Vec<f32>>, frame: &Image| {
+                    let decode = |pass: Pass<Tensor>, _| match decoder_fails.get() {
+                        true => Err(Error::Config("no box fits".to_owned())),
+                        false => (pass.raw + pass.mirrored.unwrap())
+                            .and_then(|sum| sum.flatten_all()?.to_vec1())
+                            .context("sum"),
+                    };
+                    stream.advance(&net, &Device::Cpu, frame, decode, |_| vec![])
+                };
+                let (mut steady, mut shaken) = (fresh(), fresh());
+                for (t, frame) in frames.iter().enumerate() {
+                    net.fails.store(true, Ordering::Relaxed);
+                    let error = step(&mut shaken, frame).unwrap_err().to_string();
+                    assert!(error.starts_with("mirrored window: no memory left"), "{error}");
+                    net.fails.store(false, Ordering::Relaxed);
+                    decoder_fails.set(true);
+                    assert!(step(&mut shaken, frame).unwrap_err().to_string().contains("no box fits"));
+                    decoder_fails.set(false);
 
-fn q_row(q: &Tensor) -> candle_core::Result<Vec<f32>> {
-    q.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+                    let expected = step(&mut steady, frame).unwrap();
+                    let got = step(&mut shaken, frame).unwrap();
+                    let about = |step: &Step<Vec<f32>>| (step.index, step.action, step.window);
+                    assert_eq!(about(&got), about(&expected), "{policy:?} {start:?} frame {t}");
+                    assert_eq!(got.output, expected.output, "{policy:?} {start:?} frame {t}");
+                }
+            }
+        }
+    }
 }
