@@ -77,10 +77,16 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// The nearest whole number, ties to even.
     unsafe fn round(a: Self::V) -> Self::V;
-    /// 2ⁿ for whole n in −126..=127.
-    unsafe fn exp2_whole(n: Self::V) -> Self::V;
+    /// a · 2ⁿ for whole n in −125..=128 and a from ½ to 2; infinity where that is too large.
+    unsafe fn scale_exp2(a: Self::V, n: Self::V) -> Self::V;
+    /// `a`, but zero where x < limit.
+    unsafe fn zero_below(a: Self::V, x: Self::V, limit: Self::V) -> Self::V;
     /// `x` with the sign of `sign`, for x ≥ 0.
     unsafe fn copysign(x: Self::V, sign: Self::V) -> Self::V;
+    /// The sum of all lanes.
+    unsafe fn sum(a: Self::V) -> f32;
+    /// The largest lane, where none is NaN.
+    unsafe fn largest(a: Self::V) -> f32;
 
     /// |a|
     #[inline(always)]
@@ -172,12 +178,25 @@ impl Simd for Portable {
         lanes(|i| if a[i].abs() < 4_194_304.0 { (a[i] + MAGIC) - MAGIC } else { a[i] })
     }
     #[inline(always)]
-    unsafe fn exp2_whole(n: Self::V) -> Self::V {
-        lanes(|i| f32::from_bits((((n[i] as i32) + 127) << 23) as u32))
+    unsafe fn scale_exp2(a: Self::V, n: Self::V) -> Self::V {
+        // One doubling apart: 2¹²⁸ is no f32.
+        lanes(|i| (a[i] + a[i]) * f32::from_bits((((n[i] as i32) + 126) << 23) as u32))
+    }
+    #[inline(always)]
+    unsafe fn zero_below(a: Self::V, x: Self::V, limit: Self::V) -> Self::V {
+        lanes(|i| if x[i] < limit[i] { 0.0 } else { a[i] })
     }
     #[inline(always)]
     unsafe fn copysign(x: Self::V, sign: Self::V) -> Self::V {
         lanes(|i| x[i].copysign(sign[i]))
+    }
+    #[inline(always)]
+    unsafe fn sum(a: Self::V) -> f32 {
+        (a[0] + a[2]) + (a[1] + a[3])
+    }
+    #[inline(always)]
+    unsafe fn largest(a: Self::V) -> f32 {
+        a[0].max(a[2]).max(a[1].max(a[3]))
     }
 }
 
@@ -273,15 +292,37 @@ mod x86 {
             unsafe { _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
         }
         #[inline(always)]
-        unsafe fn exp2_whole(n: Self::V) -> Self::V {
+        unsafe fn scale_exp2(a: Self::V, n: Self::V) -> Self::V {
             unsafe {
-                let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-                _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+                // One doubling apart: 2¹²⁸ is no f32.
+                let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(126));
+                let scale = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased));
+                _mm256_mul_ps(_mm256_add_ps(a, a), scale)
             }
+        }
+        #[inline(always)]
+        unsafe fn zero_below(a: Self::V, x: Self::V, limit: Self::V) -> Self::V {
+            unsafe { _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(x, limit), a) }
         }
         #[inline(always)]
         unsafe fn copysign(x: Self::V, sign: Self::V) -> Self::V {
             unsafe { _mm256_or_ps(x, _mm256_and_ps(sign, _mm256_set1_ps(-0.0))) }
+        }
+        #[inline(always)]
+        unsafe fn sum(a: Self::V) -> f32 {
+            unsafe {
+                let a = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+                let a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+                _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
+            }
+        }
+        #[inline(always)]
+        unsafe fn largest(a: Self::V) -> f32 {
+            unsafe {
+                let a = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+                let a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+                _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)))
+            }
         }
     }
 
@@ -361,8 +402,12 @@ mod x86 {
             unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
         }
         #[inline(always)]
-        unsafe fn exp2_whole(n: Self::V) -> Self::V {
-            unsafe { _mm512_scalef_ps(_mm512_set1_ps(1.0), n) }
+        unsafe fn scale_exp2(a: Self::V, n: Self::V) -> Self::V {
+            unsafe { _mm512_scalef_ps(a, n) }
+        }
+        #[inline(always)]
+        unsafe fn zero_below(a: Self::V, x: Self::V, limit: Self::V) -> Self::V {
+            unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, limit), a) }
         }
         #[inline(always)]
         unsafe fn copysign(x: Self::V, sign: Self::V) -> Self::V {
@@ -370,6 +415,14 @@ mod x86 {
                 let bit = _mm512_and_si512(_mm512_castps_si512(sign), _mm512_set1_epi32(i32::MIN));
                 _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(x), bit))
             }
+        }
+        #[inline(always)]
+        unsafe fn sum(a: Self::V) -> f32 {
+            unsafe { _mm512_reduce_add_ps(a) }
+        }
+        #[inline(always)]
+        unsafe fn largest(a: Self::V) -> f32 {
+            unsafe { _mm512_reduce_max_ps(a) }
         }
     }
 }

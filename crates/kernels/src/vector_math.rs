@@ -3,7 +3,7 @@
 use crate::epilogue::Activation;
 use crate::simd::Simd;
 
-/// eˣ to 2 units in the last place; 0 below −87.3, the largest normal number above 88.7, NaN of NaN.
+/// eˣ to 2 units in the last place; 0 below −86.9, infinity where it overflows, NaN of NaN.
 ///
 /// Cephes' `expf`: x = n·ln 2 + r, eʳ by a polynomial of degree 6.
 ///
@@ -16,18 +16,22 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     const LN2_LOW: f32 = -2.121_944_4e-4;
     const COEFFICIENTS: [f32; 6] =
         [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
+    /// Below it, results near the smallest normal number are zero.
+    const LOWEST: f32 = -86.9;
+    /// Above it, everything is infinite.
+    const HIGHEST: f32 = 88.8;
     // SAFETY: the caller's promise.
     unsafe {
-        let x = S::max(S::splat(-87.3), S::min(S::splat(88.7), x));
-        let n = S::min(S::splat(127.0), S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E))));
-        let r = S::fma(n, S::splat(-LN2_HIGH), x);
+        let within = S::max(S::splat(LOWEST), S::min(S::splat(HIGHEST), x));
+        let n = S::round(S::mul(within, S::splat(std::f32::consts::LOG2_E)));
+        let r = S::fma(n, S::splat(-LN2_HIGH), within);
         let r = S::fma(n, S::splat(-LN2_LOW), r);
         let mut p = S::splat(COEFFICIENTS[0]);
         for c in &COEFFICIENTS[1..] {
             p = S::fma(p, r, S::splat(*c));
         }
         let y = S::fma(p, S::mul(r, r), S::add(r, S::splat(1.0)));
-        S::mul(y, S::exp2_whole(n))
+        S::zero_below(S::scale_exp2(y, n), x, S::splat(LOWEST))
     }
 }
 
@@ -44,7 +48,7 @@ pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
     }
 }
 
-/// The error function to 1.5e-7: Abramowitz and Stegun, formula 7.1.26.
+/// The error function to 6e-7: Abramowitz and Stegun, formula 7.1.26.
 ///
 /// # Safety
 /// Inside [`Simd::enter`] of `S`.
@@ -84,6 +88,133 @@ pub(crate) unsafe fn activate<S: Simd>(x: S::V, act: Activation) -> S::V {
             Activation::Gelu => {
                 let half = S::mul(x, S::splat(0.5));
                 S::fma(half, erf::<S>(S::mul(x, S::splat(std::f32::consts::FRAC_1_SQRT_2))), half)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+    use crate::simd::{Kernel, dispatch};
+
+    /// A function of a vector.
+    #[derive(Debug, Clone, Copy)]
+    enum Function {
+        Exp,
+        Sigmoid,
+        Erf,
+        Act(Activation),
+    }
+
+    /// A function of many values.
+    struct Each<'a>(Function, &'a [f32]);
+
+    impl Kernel for Each<'_> {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<S: Simd>(self) -> Vec<f32> {
+            let mut ys = self.1.to_vec();
+            for ys in ys.chunks_mut(S::LANES) {
+                // SAFETY: a chunk holds as many values as it says; `run` is called by `S::enter`.
+                unsafe {
+                    let x = S::load_first(ys.as_ptr(), ys.len());
+                    let y = match self.0 {
+                        Function::Exp => exp::<S>(x),
+                        Function::Sigmoid => sigmoid::<S>(x),
+                        Function::Erf => erf::<S>(x),
+                        Function::Act(act) => activate::<S>(x, act),
+                    };
+                    S::store_first(ys.as_mut_ptr(), y, ys.len());
+                }
+            }
+            ys
+        }
+    }
+
+    fn each(isa: Isa, function: Function, xs: &[f32]) -> Vec<f32> {
+        dispatch(isa, Each(function, xs))
+    }
+
+    /// `count` values evenly from `low` to `high`.
+    fn range(low: f32, high: f32, count: usize) -> Vec<f32> {
+        (0..=count).map(|i| low + (high - low) * i as f32 / count as f32).collect()
+    }
+
+    /// The error function in f64: 2/√π · e^(−x²) · Σ 2ⁿ x²ⁿ⁺¹ / (2n + 1)!!, and 1 where that is 1.
+    fn erf_exact(x: f64) -> f64 {
+        if x.abs() > 6.0 {
+            return x.signum();
+        }
+        let (mut term, mut sum) = (x, x);
+        for n in 1..200 {
+            term *= 2.0 * x * x / f64::from(2 * n + 1);
+            sum += term;
+        }
+        sum * (-x * x).exp() * std::f64::consts::FRAC_2_SQRT_PI
+    }
+
+    #[test]
+    fn exp_is_within_two_units_of_the_last_place_over_its_whole_range() {
+        let xs: Vec<f32> = [range(-86.8, 88.72, 200_001), range(-1.0, 1.0, 100_001)].concat();
+        for isa in Isa::available() {
+            for (x, y) in xs.iter().zip(each(isa, Function::Exp, &xs)) {
+                let exact = f64::from(*x).exp();
+                let unit = f64::from((exact as f32).next_up()) - f64::from(exact as f32);
+                assert!((f64::from(y) - exact).abs() <= 2.0 * unit, "exp({x}) = {y}, not {exact}, on {isa}");
+            }
+        }
+    }
+
+    #[test]
+    fn sigmoid_erf_and_the_smooth_activations_follow_their_definitions() {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let silu = |x: f64| x / (1.0 + (-x).exp());
+        let gelu = |x: f64| 0.5 * x * (1.0 + erf_exact(x * std::f64::consts::FRAC_1_SQRT_2));
+        type Exact<'a> = &'a dyn Fn(f64) -> f64;
+        let cases: [(Function, Exact, f64); 4] = [
+            (Function::Sigmoid, &sigmoid, 2e-7),
+            (Function::Erf, &erf_exact, 6e-7),
+            (Function::Act(Activation::Silu), &silu, 4e-7),
+            (Function::Act(Activation::Gelu), &gelu, 4e-7),
+        ];
+        let xs: Vec<f32> = [range(-6.0, 6.0, 50_000), range(-200.0, 200.0, 20_000)].concat();
+        for (function, exact, within) in cases {
+            for isa in Isa::available() {
+                for (x, y) in xs.iter().zip(each(isa, function, &xs)) {
+                    let exact = exact(f64::from(*x));
+                    let allowed = within * exact.abs().max(1.0);
+                    assert!((f64::from(y) - exact).abs() <= allowed, "{function:?} of {x} is {y} on {isa}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_line_and_nan_are_defined() {
+        let xs = [f32::NEG_INFINITY, f32::MIN, -87.0, 0.0, 88.73, f32::MAX, f32::INFINITY];
+        for isa in Isa::available() {
+            for (function, expected) in [
+                (Function::Exp, [0.0, 0.0, 0.0, 1.0, f32::INFINITY, f32::INFINITY, f32::INFINITY]),
+                (Function::Sigmoid, [0.0, 0.0, 0.0, 0.5, 1.0, 1.0, 1.0]),
+                (Function::Erf, [-1.0, -1.0, -1.0, 0.0, 1.0, 1.0, 1.0]),
+            ] {
+                for (i, (y, expected)) in each(isa, function, &xs).into_iter().zip(expected).enumerate() {
+                    assert!(
+                        (y - expected).abs() < 1e-7 || y == expected,
+                        "{function:?} of {} is {y} on {isa}",
+                        xs[i]
+                    );
+                }
+            }
+            let smooth = [Activation::Silu, Activation::Gelu].map(Function::Act);
+            for function in [Function::Exp, Function::Sigmoid, Function::Erf].into_iter().chain(smooth) {
+                assert!(
+                    each(isa, function, &[f32::NAN; 3]).iter().all(|y| y.is_nan()),
+                    "{function:?} on {isa}"
+                );
             }
         }
     }
