@@ -17,14 +17,12 @@ use zoo_vision::{Resize, resize, write};
 use crate::args::{ComputeArgs, at_least_one};
 use crate::exit::{Outcome, note};
 use crate::host::Host;
-use crate::models::patchwork::{compare, demo_modes};
+use crate::models::patchwork::{clip_size, compare, demo_modes};
 use crate::progress::Progress;
 use crate::scene::{self, Photo};
 
 /// Objects below this score are neither drawn nor listed.
 const SCORE: f32 = 0.5;
-/// The clip's frames as the net sees them: near its own shape, and multiples of 32·4.
-const FRAME: FrameSize = FrameSize::new(384, 512);
 /// Size of the animation's two halves.
 const SMALL: FrameSize = FrameSize::new(280, 420);
 /// Cells of the overview.
@@ -52,19 +50,23 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> Result<Outcome> {
     let started = Instant::now();
     let device = args.compute.start()?;
-    let frames_folder = args.out.join("frames");
-    std::fs::create_dir_all(&frames_folder).with_context(|| {
-        format!("cannot make the folder {}: choose another with -o", frames_folder.display())
-    })?;
+    let folders = ["frames", "annotated"].map(|name| args.out.join(name));
+    for folder in &folders {
+        std::fs::create_dir_all(folder).with_context(|| {
+            format!("cannot make the folder {}: choose another with -o", folder.display())
+        })?;
+    }
     let options = LoadOptions::default().with_device(device);
     let model = PatchworkDet::from_pretrained(DetectorWeights::CocoSsdLite, &options)?;
 
     let mut overview = photographs(&model, &args.out)?;
-    overview.extend(clip(&model, args, &frames_folder)?);
+    overview.extend(clip(&model, args, &folders)?);
     let tiles: Vec<(&Image, &str)> = overview.iter().map(|(image, text)| (image, text.as_str())).collect();
     write::image(args.out.join("overview.png"), &draw::montage(&tiles, 3)?)?;
     note(format_args!(
-        "\npictures are in {}: overview.png, clip.gif, the photographs, frames/ ({:.1} s in all)",
+        "\nin {0}: overview.png, clip.gif, the photographs with boxes; annotated/, the clip's frames with boxes and \
+         windows; frames/, the same frames as they are, for `zoo run` and `zoo eval patchwork-det {0}/frames` \
+         ({1:.1} s in all)",
         args.out.display(),
         started.elapsed().as_secs_f64()
     ));
@@ -91,19 +93,26 @@ fn photographs(model: &PatchworkDet, out: &Path) -> Result<Vec<(Image, String)>>
     Ok(tiles)
 }
 
-/// Every mode on the composed clip: table, frames, animation. Returns the overview's second row.
-fn clip(model: &PatchworkDet, args: &DemoArgs, folder: &Path) -> Result<Vec<(Image, String)>> {
+/// Every mode on the composed clip: table, frames as they are and annotated, animation. Returns the overview's
+/// second row.
+fn clip(
+    model: &PatchworkDet,
+    args: &DemoArgs,
+    [plain, annotated]: &[PathBuf; 2],
+) -> Result<Vec<(Image, String)>> {
     let clip = scene::clip(args.frames)?;
     let modes = demo_modes()?;
     let progress = Progress::new(Some(clip.frames.len()), "clip");
     let images = clip.frames.iter().cloned().map(Ok);
-    let comparison = compare(model, FRAME, &modes, images, &progress)?;
+    let source = clip.frames.first().context("the clip has no frame")?.size();
+    let size = clip_size(None, source, &modes)?;
+    let comparison = compare(model, size, &modes, images, &progress)?;
     drop(progress);
     let mut out = stdout().lock();
     writeln!(
         out,
         "\nClip \"{}\", composed from these photographs (real objects, made-up movement): {} frames, resized to \
-         {FRAME:#}.\n\n{}\n\n{}\n{}",
+         {size:#}.\n\n{}\n\n{}\n{}",
         clip.title,
         clip.frames.len(),
         comparison.table(),
@@ -123,7 +132,8 @@ fn clip(model: &PatchworkDet, args: &DemoArgs, folder: &Path) -> Result<Vec<(Ima
     for (t, (image, ((found, window), single))) in
         clip.frames.iter().zip(found.iter().zip(windows).zip(single)).enumerate()
     {
-        write::image(folder.join(format!("frame_{t:05}.jpg")), &drawn(image, found, *window))?;
+        write::image(plain.join(format!("frame_{t:05}.png")), image)?;
+        write::image(annotated.join(format!("frame_{t:05}.jpg")), &drawn(image, found, *window))?;
         let small = resize(image, SMALL, Resize::Pil)?;
         let halves = [
             (drawn(&small, &scaled(single, SMALL), None), "single frame"),

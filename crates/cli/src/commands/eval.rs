@@ -48,13 +48,6 @@ pub struct EvalArgs {
     pub compute: ComputeArgs,
 }
 
-impl EvalArgs {
-    /// The size that was asked for, or the usual one for clips of this shape.
-    pub fn frame_size(&self, source: FrameSize, modes: &[Mode]) -> Result<FrameSize> {
-        patchwork::common_size(self.size, source, modes)
-    }
-}
-
 /// Measures it.
 pub fn run(args: &EvalArgs) -> Result<Outcome> {
     let chosen = models::find(&args.model)?;

@@ -4,6 +4,17 @@ use zoo_vision::Source;
 
 use crate::support::{photo, zoo};
 
+/// Mode and AP50 of each row of the table.
+fn agreements(text: &str) -> Vec<(String, String)> {
+    let rows =
+        text.lines().filter(|line| ["single frame ", "interval=", "M="].iter().any(|m| line.starts_with(m)));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        (cells[0].to_owned(), cells[cells.len() - 2].to_owned())
+    })
+    .collect()
+}
+
 #[test]
 fn the_demo_finds_the_right_objects_and_writes_pictures_and_a_table() {
     let folder = tempfile::tempdir().unwrap();
@@ -28,7 +39,17 @@ fn the_demo_finds_the_right_objects_and_writes_pictures_and_a_table() {
         assert_ne!(image, zoo_vision::read(photo(name)).unwrap(), "{name} has boxes drawn on it");
     }
     assert!(zoo_vision::read(at.join("overview.png")).unwrap().width() > 1200);
-    assert_eq!(Source::parse(at.join("frames").to_str().unwrap()).unwrap().files().unwrap().len(), 4);
+    for folder in ["frames", "annotated"] {
+        assert_eq!(
+            Source::parse(at.join(folder).to_str().unwrap()).unwrap().files().unwrap().len(),
+            4,
+            "{folder}"
+        );
+    }
+    let eval = zoo(folder.path(), "eval patchwork-det shown/frames").expect_code(0);
+    assert!(eval.stdout.contains("384×512 (rows × columns)"), "{}", eval.stdout);
+    assert_eq!(agreements(&eval.stdout), agreements(&ran.stdout), "the demo's own frames, without boxes");
+    assert_eq!(agreements(&ran.stdout).len(), 5, "{}", ran.stdout);
     let animation = Source::parse(at.join("clip.gif").to_str().unwrap()).unwrap().frames().unwrap();
     assert_eq!(animation.map(Result::unwrap).count(), 4);
     assert!(!ran.stderr.contains('\r'), "no progress bar where there is no terminal: {}", ran.stderr);

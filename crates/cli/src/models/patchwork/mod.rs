@@ -26,7 +26,7 @@ use zoo_parity::Case;
 pub use compare::{compare, demo_modes};
 
 use compare::picture_area;
-pub use stream_args::{StreamArgs, common_size, parse_mode};
+pub use stream_args::{StreamArgs, clip_size, parse_mode};
 
 use super::{Model, check_fit};
 use crate::args::RunArgs;

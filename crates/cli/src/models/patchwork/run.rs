@@ -1,5 +1,6 @@
 //! `zoo run patchwork-det`: pictures one by one, clips as streams.
 
+use std::slice::from_ref;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,7 +14,7 @@ use patchwork_det::{
 use zoo_metrics::latency::Timings;
 
 use super::stream_args::Task;
-use super::{picture_area, usage};
+use super::{clip_size, picture_area, usage};
 use crate::args::{RunArgs, WeightArgs};
 use crate::exit::{Outcome, Usage, note};
 use crate::models::random_weights;
@@ -56,13 +57,13 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
             session.stills(input, args.batch, &mut timings, |images| Ok(model.segment(images)?))
         }
         (Net::Detector(model), true) => clip(session, input, |source| {
-            let frame = options.clip_size(source, &mode)?;
+            let frame = clip_size(options.size, source, from_ref(&mode))?;
             let flops = flops(model.net(), frame, &mode)?;
             let model = model.clone().with_frame(frame).map_err(usage)?;
             Ok(Prepared { model: model.with_mode(mode.clone()), flops })
         }),
         (Net::Segmenter(model), true) => clip(session, input, |source| {
-            let frame = options.clip_size(source, &mode)?;
+            let frame = clip_size(options.size, source, from_ref(&mode))?;
             let flops = flops(model.net(), frame, &mode)?;
             let model = model.clone().with_frame(frame).map_err(usage)?;
             Ok(Prepared { model: model.with_mode(mode.clone()), flops })

@@ -15,7 +15,7 @@ use zoo_vision::{Frame, Source};
 
 use super::compare::{Row, compare, demo_modes};
 use super::run::{detector, segmenter};
-use super::usage;
+use super::{clip_size, usage};
 use crate::commands::eval::EvalArgs;
 use crate::exit::{Usage, note};
 use crate::progress::Progress;
@@ -62,7 +62,7 @@ fn agreement_on(clip: &str, model: &PatchworkDet, args: &EvalArgs) -> Result<()>
     let total = frames.count_hint().map(|count| count.saturating_sub(args.skip).min(limit));
     let mut images = frames.skip(args.skip).take(limit).map(|frame| Ok(frame?.image)).peekable();
     let size = match images.peek() {
-        Some(Ok(image)) => args.frame_size(image.size(), &modes)?,
+        Some(Ok(image)) => clip_size(args.size, image.size(), &modes)?,
         // The comparison meets the same error, or the same lack of frames.
         Some(Err(_)) | None => model.config().frame,
     };

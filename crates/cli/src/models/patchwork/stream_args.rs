@@ -110,23 +110,6 @@ impl StreamArgs {
         Ok(Mode::Windows { grid, policy, start, flip: self.flip })
     }
 
-    /// The size that a clip's frames are resized to.
-    pub fn clip_size(&self, source: FrameSize, mode: &Mode) -> Result<FrameSize> {
-        let grid = match mode {
-            Mode::Windows { grid, .. } => *grid,
-            // The same as for the paper's windows, so that modes compare.
-            _ => Grid::new(DEFAULT_GRID.0, 1).map_err(usage)?,
-        };
-        match (self.size, mode) {
-            (Some(size), Mode::Windows { .. }) => {
-                grid.check_frame(size).map_err(usage)?;
-                Ok(size)
-            }
-            (Some(size), _) => Ok(size),
-            (None, _) => Ok(usual_size(source, grid.m() * MAX_STRIDE)),
-        }
-    }
-
     /// Another model has none of these options.
     pub fn refuse_for(&self, model: &str) -> Result<()> {
         let given = [
@@ -148,15 +131,17 @@ impl StreamArgs {
     }
 }
 
-/// A size that suits every one of `modes`: `size` if it does, else the usual one for this shape.
-pub fn common_size(size: Option<FrameSize>, source: FrameSize, modes: &[Mode]) -> Result<FrameSize> {
+/// The size that a clip's frames are resized to, for every command: `size` if it was given, else the one near
+/// 384 rows and the frames' shape that can be cut into the windows of all `modes`, or into the paper's 4×4 cells
+/// where none has windows, so that modes compare.
+pub fn clip_size(size: Option<FrameSize>, source: FrameSize, modes: &[Mode]) -> Result<FrameSize> {
     let grids = || {
         modes.iter().filter_map(|mode| match mode {
             Mode::Windows { grid, .. } => Some(*grid),
             _ => None,
         })
     };
-    let cells = grids().map(|grid| grid.m()).fold(1, least_common_multiple);
+    let cells = grids().map(|grid| grid.m()).reduce(least_common_multiple).unwrap_or(DEFAULT_GRID.0);
     let size = size.unwrap_or_else(|| usual_size(source, cells * MAX_STRIDE));
     grids().try_for_each(|grid| grid.check_frame(size)).map_err(usage)?;
     Ok(size)
@@ -170,9 +155,10 @@ fn least_common_multiple(a: usize, b: usize) -> usize {
     a / x.max(1) * b
 }
 
-/// The multiple of `unit` near 384 rows, and the columns that keep the frame's shape best.
+/// The multiple of `unit` nearest 384 rows, and the columns that keep the frame's shape best; of two that do
+/// equally well, the smaller, which is the cheaper.
 fn usual_size(source: FrameSize, unit: usize) -> FrameSize {
-    let nearest = |pixels: f64| ((pixels / unit as f64).round() as usize).max(1) * unit;
+    let nearest = |pixels: f64| ((pixels / unit as f64 - 0.5).ceil() as usize).max(1) * unit;
     let height = nearest(USUAL_ROWS as f64);
     let shape = source.width as f64 / source.height.max(1) as f64;
     FrameSize::new(height, nearest(height as f64 * shape))
@@ -237,7 +223,7 @@ mod tests {
     #[test]
     fn the_usual_size_keeps_the_shape() {
         for (source, unit, expected) in [
-            (FrameSize::new(400, 600), 128, FrameSize::new(384, 640)),
+            (FrameSize::new(400, 600), 128, FrameSize::new(384, 512)),
             (FrameSize::new(480, 640), 128, FrameSize::new(384, 512)),
             (FrameSize::new(720, 1280), 128, FrameSize::new(384, 640)),
             (FrameSize::new(1280, 100), 128, FrameSize::new(384, 128)),
@@ -245,5 +231,25 @@ mod tests {
         ] {
             assert_eq!(usual_size(source, unit), expected, "{source} at {unit}");
         }
+    }
+
+    #[test]
+    fn a_clip_has_one_size_whichever_modes_run_on_it() {
+        let modes = |texts: &[&str]| -> Vec<Mode> { texts.iter().map(|t| parse_mode(t).unwrap()).collect() };
+        let source = FrameSize::new(400, 600);
+        for (texts, expected) in [
+            (&["sf"][..], FrameSize::new(384, 512)),
+            (&["interval=4"], FrameSize::new(384, 512)),
+            (&["m4n2-motion"], FrameSize::new(384, 512)),
+            (&["sf", "interval=4", "m4n2-raster", "m4n1-motion"], FrameSize::new(384, 512)),
+            (&["m2n1-motion"], FrameSize::new(384, 576)),
+            (&["m2n1-motion", "m3n1-motion"], FrameSize::new(384, 576)),
+        ] {
+            assert_eq!(clip_size(None, source, &modes(texts)).unwrap(), expected, "{texts:?}");
+        }
+        let given = Some(FrameSize::new(300, 300));
+        assert_eq!(clip_size(given, source, &modes(&["interval=4"])).unwrap(), FrameSize::new(300, 300));
+        let error = clip_size(given, source, &modes(&["sf", "m4n2-motion"])).unwrap_err().to_string();
+        assert!(error.contains("--size 256x256"), "{error}");
     }
 }
