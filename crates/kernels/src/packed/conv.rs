@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::geometry::{Filter, Geometry};
 use super::tile::{Tile, compute, panels};
-use super::{Shared, SharedRead, check_operand, filled, from_nhwc, values, weight_values};
+use super::{Shared, SharedRead, check_operand, filled, from_nhwc, values, weight_values, winograd};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::region::{Pads, Region};
@@ -35,11 +35,14 @@ pub struct ConvOptions {
     pub dilation: usize,
     /// The channels are split into so many parts that do not see each other.
     pub groups: usize,
+    /// Whether Winograd's filtering may be used where it is faster: 3×3 filters of stride 1 between
+    /// medium channel counts. It rounds more: about 2e-5 of the largest output instead of 1e-6.
+    pub winograd: bool,
 }
 
 impl Default for ConvOptions {
     fn default() -> Self {
-        Self { stride: 1, dilation: 1, groups: 1 }
+        Self { stride: 1, dilation: 1, groups: 1, winograd: true }
     }
 }
 
@@ -52,7 +55,10 @@ pub struct PackedConv {
     outputs: usize,
     act: Activation,
     panels: Vec<Panel>,
-    /// Panel by panel `[tap][input][output]`, outputs padded to whole vectors.
+    /// The weights are transformed filters: see [`winograd`].
+    winograd: bool,
+    /// Panel by panel `[tap][input][output]`, outputs padded to whole vectors. With Winograd, the
+    /// positions of a transformed filter take the taps' place.
     weights: Vec<f32>,
     /// Panel by panel, padded likewise.
     bias: Vec<f32>,
@@ -62,17 +68,17 @@ pub struct PackedConv {
 
 /// Neighbouring output channels that are computed together.
 #[derive(Debug, Clone, Copy)]
-struct Panel {
-    vectors: usize,
+pub(crate) struct Panel {
+    pub(crate) vectors: usize,
     /// First input channel that they read, and how many.
-    input: usize,
-    depth: usize,
+    pub(crate) input: usize,
+    pub(crate) depth: usize,
     /// First output channel, and how many.
-    output: usize,
-    channels: usize,
+    pub(crate) output: usize,
+    pub(crate) channels: usize,
     /// Offsets into the packed weights and biases.
-    weights: usize,
-    bias: usize,
+    pub(crate) weights: usize,
+    pub(crate) bias: usize,
 }
 
 impl PackedConv {
@@ -87,7 +93,7 @@ impl PackedConv {
         act: Activation,
     ) -> Result<Self> {
         let (outputs, per_group, height, width) = weight.dims4()?;
-        let ConvOptions { stride, dilation, groups } = options;
+        let ConvOptions { stride, dilation, groups, winograd } = options;
         if stride == 0
             || dilation == 0
             || groups == 0
@@ -107,7 +113,9 @@ impl PackedConv {
         let filter = Filter { height, width, stride, dilation };
         let weight = weight_values("convolution", weight)?;
         let bias = bias.map(|bias| weight_values("convolution", bias)).transpose()?;
-        Ok(Self::pack(Isa::current()?, filter, groups, per_group, outputs, &weight, bias.as_deref(), act))
+        let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs);
+        let isa = Isa::current()?;
+        Ok(Self::pack(isa, filter, groups, winograd, per_group, outputs, &weight, bias.as_deref(), act))
     }
 
     #[expect(clippy::too_many_arguments, reason = "called once, right above")]
@@ -115,6 +123,7 @@ impl PackedConv {
         isa: Isa,
         filter: Filter,
         groups: usize,
+        winograd: bool,
         per_group: usize,
         outputs: usize,
         weight: &[f32],
@@ -122,7 +131,7 @@ impl PackedConv {
         act: Activation,
     ) -> Self {
         let (lanes, shapes) = dispatch(isa, TileShape);
-        let taps = filter.taps();
+        let taps = if winograd { winograd::POSITIONS } else { filter.taps() };
         let group_outputs = outputs / groups;
         // Groups narrower than a vector are computed side by side, with zeros where they don't meet.
         let merged =
@@ -134,6 +143,7 @@ impl PackedConv {
             inputs: per_group * groups,
             outputs,
             act,
+            winograd,
             panels: vec![],
             weights: vec![],
             bias: vec![],
@@ -162,9 +172,16 @@ impl PackedConv {
                     }
                     let from = (output / group_outputs) * per_group - panel.input;
                     for input in 0..per_group {
-                        for tap in 0..taps {
-                            weights[(tap * wide_inputs + from + input) * columns + column] =
-                                weight[(output * per_group + input) * taps + tap];
+                        let stored = &weight[(output * per_group + input) * filter.taps()..][..filter.taps()];
+                        let transformed;
+                        let values = if winograd {
+                            transformed = winograd::transform_filter(stored);
+                            &transformed
+                        } else {
+                            stored
+                        };
+                        for (tap, &value) in values.iter().enumerate() {
+                            weights[(tap * wide_inputs + from + input) * columns + column] = value;
                         }
                     }
                 }
@@ -233,6 +250,19 @@ impl Call<'_> {
     fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> (CpuStorage, Shape) {
         let Self { conv, geometry: g, gather } = *self;
         let shape = (g.batch, g.out_h, g.out_w, conv.outputs).into();
+        if conv.winograd {
+            let layer = winograd::Layer {
+                isa: conv.isa,
+                inputs: conv.inputs,
+                outputs: conv.outputs,
+                act: conv.act,
+                panels: &conv.panels,
+                weights: &conv.weights,
+                bias: &conv.bias,
+                zeros: &conv.zeros,
+            };
+            return (CpuStorage::F32(winograd::run(layer, &g, xs, residual)), shape);
+        }
         let pixels = g.pixels();
         let taps = conv.filter.taps();
         let macs = conv.weights.len();
@@ -349,30 +379,42 @@ impl Part<'_> {
         places
     }
 
-    /// The places of each pixel copied together, `[pixel][tap][channel]`.
+    /// What each tap reads in each channel, `[tap][channel][pixel]`.
     #[inline(always)]
     fn gathered(&self, gather: Gather) -> Vec<f32> {
         let g = &self.geometry;
         let Gather { channels, channel_step, pixel_step } = gather;
-        let per_pixel = g.filter.taps() * channels;
-        let mut copied = vec![0.0; per_pixel * self.pixels.1];
-        let xs = self.xs.get();
-        self.each_pixel(|i, image, y, x| {
-            let copied = &mut copied[i * per_pixel..][..per_pixel];
-            let image = image * channels * g.plane_h * g.plane_w;
+        let (first, count) = self.pixels;
+        let mut copied = vec![0.0; g.filter.taps() * channels * count];
+        let step = g.filter.stride * pixel_step;
+        // Row by row of the output, of which the first and the last may be cut.
+        let mut done = 0;
+        while done < count {
+            let (x, y) = ((first + done) % g.out_w, (first + done) / g.out_w % g.out_h);
+            let image = (first + done) / (g.out_w * g.out_h);
+            let len = (g.out_w - x).min(count - done);
             for ky in 0..g.filter.height {
                 let Some(row) = g.row(y, ky) else { continue };
                 for kx in 0..g.filter.width {
-                    let Some(column) = g.column(x, kx) else { continue };
-                    let from = image + (row * g.plane_w + column) * pixel_step;
-                    let tap = (ky * g.filter.width + kx) * channels;
-                    for (channel, to) in copied[tap..tap + channels].iter_mut().enumerate() {
-                        // SAFETY: image, row, column and channel lie inside the input.
-                        *to = unsafe { *xs.add(from + channel * channel_step) };
+                    // The outputs whose tap lies inside the plane.
+                    let Some(skip) = (0..len).find(|i| g.column(x + i, kx).is_some()) else { continue };
+                    let Some(column) = g.column(x + skip, kx) else { continue };
+                    let inside = (g.plane_w - column).div_ceil(g.filter.stride).min(len - skip);
+                    let from =
+                        image * channels * g.plane_h * g.plane_w + (row * g.plane_w + column) * pixel_step;
+                    for channel in 0..channels {
+                        let to = ((ky * g.filter.width + kx) * channels + channel) * count + done + skip;
+                        // SAFETY: image, row, channel and the columns lie inside the input.
+                        let from = unsafe { self.xs.get().add(from + channel * channel_step) };
+                        for (i, to) in copied[to..to + inside].iter_mut().enumerate() {
+                            // SAFETY: as above.
+                            *to = unsafe { *from.add(i * step) };
+                        }
                     }
                 }
             }
-        });
+            done += len;
+        }
         copied
     }
 }
@@ -386,14 +428,13 @@ impl Kernel for Part<'_> {
         let conv = self.conv;
         let taps = conv.filter.taps();
         let copied = self.gather.map(|gather| self.gathered(gather));
-        let (places, taps, depth) = match &copied {
+        let (places, taps, depth, value_step) = match &copied {
             Some(copied) => {
-                let depth = taps * conv.inputs;
-                // SAFETY: a pixel's values lie inside the copy.
-                let places = (0..count).map(|i| unsafe { copied.as_ptr().add(i * depth) }).collect();
-                (places, 1, Some(depth))
+                // SAFETY: the copy begins with a value of each pixel.
+                let places = (0..count).map(|i| unsafe { copied.as_ptr().add(i) }).collect();
+                (places, 1, Some(taps * conv.inputs), count)
             }
-            None => (self.places(), taps, None),
+            None => (self.places(), taps, None, 1),
         };
         // Small weights stay in the cache while a few pixels at a time go through all panels; large
         // ones are read once, panel by panel, with all of the task's pixels.
@@ -417,6 +458,7 @@ impl Kernel for Part<'_> {
                             rows: places.as_ptr().add(pixel),
                             row_step: count,
                             offset: panel.input,
+                            value_step,
                             taps,
                             depth: depth.unwrap_or(panel.depth),
                             weights: conv.weights.as_ptr().add(panel.weights),

@@ -8,6 +8,7 @@ mod conv;
 mod depthwise;
 mod geometry;
 mod tile;
+mod winograd;
 
 pub use conv::{ConvOptions, PackedConv};
 pub use depthwise::PackedDepthwise;

@@ -16,6 +16,8 @@ pub(crate) struct Tile {
     pub(crate) row_step: usize,
     /// Added to every pointer: the first value that counts.
     pub(crate) offset: usize,
+    /// Between two of a pointer's values.
+    pub(crate) value_step: usize,
     /// Places that a pixel reads.
     pub(crate) taps: usize,
     /// Values at each place.
@@ -88,7 +90,7 @@ impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {
                     let w: [S::V; V] = std::array::from_fn(|n| S::load(weights.add(n * S::LANES)));
                     weights = weights.add(V * S::LANES);
                     for (sums, row) in sums.iter_mut().zip(rows) {
-                        let x = S::splat(*row.add(k));
+                        let x = S::splat(*row.add(k * t.value_step));
                         for (sum, w) in sums.iter_mut().zip(w) {
                             *sum = S::fma(x, w, *sum);
                         }

@@ -26,7 +26,7 @@ fn naive(
     let (batch, channels, plane_h, plane_w) = region.plane.dims4().unwrap();
     let (outputs, per_group, kh, kw) = weight.dims4().unwrap();
     let (xs, w, b) = (f64s(&region.plane), f64s(weight), f64s(bias));
-    let ConvOptions { stride, dilation, groups } = options;
+    let ConvOptions { stride, dilation, groups, .. } = options;
     let size = |n: usize, pads: usize, k: usize| (n + pads - (k - 1) * dilation - 1) / stride + 1;
     let out_h = size(region.height, pads.top + pads.bottom, kh);
     let out_w = size(region.width, pads.left + pads.right, kw);
@@ -85,7 +85,15 @@ fn case(
     pads: Pads,
     act: Activation,
 ) -> Case {
-    Case { batch, channels, size, kernel, options: ConvOptions { stride, dilation, groups }, pads, act }
+    Case {
+        batch,
+        channels,
+        size,
+        kernel,
+        options: ConvOptions { stride, dilation, groups, winograd: false },
+        pads,
+        act,
+    }
 }
 
 fn cases() -> Vec<Case> {
@@ -154,6 +162,47 @@ fn a_packed_convolution_reads_its_border_from_the_plane() {
 }
 
 #[test]
+fn winograds_filtering_equals_the_definition_on_each_instruction_set() {
+    for (i, (batch, inputs, outputs, (h, w), pads, act)) in [
+        (1, 32, 32, (8, 8), Pads::all(1), Activation::None),
+        (2, 40, 70, (9, 7), Pads::all(1), Activation::Relu),
+        (1, 64, 33, (5, 22), Pads::default(), Activation::Silu),
+        (1, 48, 64, (3, 3), Pads::all(1), Activation::Relu6),
+        (1, 32, 32, (10, 11), Pads { top: 0, bottom: 2, left: 1, right: 0 }, Activation::None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let plane = noise(i as u64 + 1, &[batch, inputs, h, w], DType::F32);
+        let weight = noise(i as u64 + 20, &[outputs, inputs, 3, 3], DType::F32);
+        let bias = noise(i as u64 + 40, &[outputs], DType::F32);
+        let options = ConvOptions::default();
+        assert!(options.winograd);
+        let mut regions = vec![Region::whole(&plane).unwrap()];
+        if h > 7 {
+            regions.push(Region::new(&plane, 1, 2, h - 3, w - 3).unwrap());
+        }
+        for region in regions {
+            let plain = naive(&region, &weight, &bias, None, options, pads, act);
+            let residual = noise(i as u64 + 60, plain.dims(), DType::F32);
+            let added = naive(&region, &weight, &bias, Some(&residual), options, pads, act);
+            let largest =
+                plain.abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f64>().unwrap();
+            on_each_isa(|isa| {
+                let packed = PackedConv::new(&weight, Some(&bias), options, act).unwrap();
+                let ys = packed.forward(&region, pads, None).unwrap();
+                assert!(largest_difference(&ys, &plain) < 3e-5 * largest.max(1.0), "case {i} on {isa}");
+                let ys = packed.forward(&region, pads, Some(&residual)).unwrap();
+                assert!(
+                    largest_difference(&ys, &added) < 3e-5 * largest.max(1.0),
+                    "case {i} with a residual on {isa}"
+                );
+            });
+        }
+    }
+}
+
+#[test]
 fn a_packed_depthwise_convolution_equals_the_definition_on_each_instruction_set() {
     let uneven = Pads { top: 0, bottom: 1, left: 0, right: 1 };
     for (i, (batch, channels, (h, w), k, stride, pads, act)) in [
@@ -175,7 +224,7 @@ fn a_packed_depthwise_convolution_equals_the_definition_on_each_instruction_set(
         let plane = noise(i as u64 + 1, &[batch, channels, h, w], DType::F32);
         let weight = noise(i as u64 + 60, &[channels, 1, k, k], DType::F32);
         let bias = noise(i as u64 + 90, &[channels], DType::F32);
-        let options = ConvOptions { stride, dilation: 1, groups: channels };
+        let options = ConvOptions { stride, groups: channels, ..ConvOptions::default() };
         let regions = if h > 4 && w > 4 {
             vec![Region::whole(&plane).unwrap(), Region::new(&plane, 1, 2, h - 2, w - 3).unwrap()]
         } else {

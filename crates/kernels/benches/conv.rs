@@ -1,0 +1,70 @@
+//! Packed convolutions on the shapes that rule the zoo's nets; throughput is multiply–adds a second.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot be set up measures nothing")]
+
+use std::hint::black_box;
+
+use candle_core::{DType, Device, Tensor};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use zoo_kernels::{Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, on_pool};
+
+/// Name, channels in and out, rows, columns, filter side, stride.
+const DENSE: [(&str, usize, usize, usize, usize, usize, usize); 12] = [
+    ("stem", 3, 32, 384, 384, 3, 2),
+    ("1x1 16>96", 16, 96, 192, 192, 1, 1),
+    ("1x1 96>24", 96, 24, 96, 96, 1, 1),
+    ("1x1 32>192", 32, 192, 48, 48, 1, 1),
+    ("1x1 192>32", 192, 32, 48, 48, 1, 1),
+    ("1x1 96>576", 96, 576, 24, 24, 1, 1),
+    ("1x1 576>96", 576, 96, 24, 24, 1, 1),
+    ("1x1 960>160", 960, 160, 12, 12, 1, 1),
+    ("1x1 256>64", 256, 64, 50, 84, 1, 1),
+    ("3x3 64>64", 64, 64, 56, 56, 3, 1),
+    ("3x3 128>128", 128, 128, 50, 84, 3, 1),
+    ("3x3 512>512", 512, 512, 7, 7, 3, 1),
+];
+
+/// Name, channels, side, filter side, stride.
+const DEPTHWISE: [(&str, usize, usize, usize, usize); 5] = [
+    ("dw 96 @192 /2", 96, 192, 3, 2),
+    ("dw 144 @96", 144, 96, 3, 1),
+    ("dw 576 @24", 576, 24, 3, 1),
+    ("dw 960 @12", 960, 12, 3, 1),
+    ("dw5 240 @48", 240, 48, 5, 1),
+];
+
+fn last(shape: [usize; 4]) -> Tensor {
+    let [b, c, h, w] = shape;
+    let xs = Tensor::rand(-1f32, 1f32, (b, h, w, c), &Device::Cpu).unwrap();
+    xs.permute((0, 3, 1, 2)).unwrap()
+}
+
+fn conv(c: &mut Criterion) {
+    let mut group = c.benchmark_group("conv");
+    for (name, inputs, outputs, h, w, k, stride) in DENSE {
+        let xs = if inputs == 3 { last([1, 3, h, w]).contiguous().unwrap() } else { last([1, inputs, h, w]) };
+        let weight = Tensor::rand(-1f32, 1f32, (outputs, inputs, k, k), &Device::Cpu).unwrap();
+        let bias = Tensor::zeros(outputs, DType::F32, &Device::Cpu).unwrap();
+        let options = ConvOptions { stride, ..ConvOptions::default() };
+        let packed = PackedConv::new(&weight, Some(&bias), options, Activation::Relu6).unwrap();
+        let region = Region::whole(&xs).unwrap();
+        let macs = inputs * outputs * k * k * h.div_ceil(stride) * w.div_ceil(stride);
+        group.throughput(Throughput::Elements(macs as u64));
+        group.bench_function(name, |b| {
+            on_pool(|| b.iter(|| packed.forward(black_box(&region), Pads::all(k / 2), None).unwrap()));
+        });
+    }
+    for (name, channels, side, k, stride) in DEPTHWISE {
+        let xs = last([1, channels, side, side]);
+        let weight = Tensor::rand(-1f32, 1f32, (channels, 1, k, k), &Device::Cpu).unwrap();
+        let packed = PackedDepthwise::new(&weight, None, stride, Activation::Relu6).unwrap();
+        let region = Region::whole(&xs).unwrap();
+        group.throughput(Throughput::Elements((channels * k * k * side.div_ceil(stride).pow(2)) as u64));
+        group.bench_function(name, |b| {
+            on_pool(|| b.iter(|| packed.forward(black_box(&region), Pads::all(k / 2)).unwrap()));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, conv);
+criterion_main!(benches);

@@ -1,0 +1,335 @@
+//! Winograd's minimal filtering, F(4×4, 3×3): Lavin and Gray, "Fast Algorithms for Convolutional
+//! Neural Networks", CVPR 2016.
+//!
+//! A 4×4 patch of outputs costs 36 products a channel instead of 144. Both sides are transformed,
+//! `Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A`, and the 36 positions become 36 matrix products over channels,
+//! which the tiles of [`super::tile`] compute. The transforms lose some bits: see
+//! [`ConvOptions::winograd`](super::ConvOptions::winograd).
+
+use rayon::prelude::*;
+
+use super::conv::Panel;
+use super::geometry::{Filter, Geometry};
+use super::tile::{Tile, compute};
+use super::{Shared, SharedRead, filled};
+use crate::epilogue::Activation;
+use crate::isa::Isa;
+use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
+use crate::vector_math::activate;
+
+/// Outputs a side of a patch, inputs a side of a patch, and positions of a transformed one.
+const OUT: usize = 4;
+const IN: usize = 6;
+pub(crate) const POSITIONS: usize = IN * IN;
+/// Bytes of transformed input and output that a task goes over at a time.
+const BLOCK_BYTES: usize = 1 << 20;
+/// Narrower layers spend more on the transforms than the products save; of wider ones the
+/// transformed weights, four times the filters, no longer stay in any cache.
+const CHANNELS: std::ops::RangeInclusive<usize> = 32..=384;
+
+/// G of the paper: 3 values of a filter to 6.
+const G: [[f32; 3]; IN] = [
+    [1.0 / 4.0, 0.0, 0.0],
+    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+    [0.0, 0.0, 1.0],
+];
+
+/// Whether it is the faster way for a filter between so many channels.
+pub(crate) fn suits(filter: Filter, inputs: usize, outputs: usize) -> bool {
+    filter == (Filter { height: 3, width: 3, stride: 1, dilation: 1 })
+        && CHANNELS.contains(&inputs)
+        && CHANNELS.contains(&outputs)
+}
+
+/// G g Gᵀ of one 3×3 filter.
+pub(crate) fn transform_filter(g: &[f32]) -> [f32; POSITIONS] {
+    let mut rows = [[0.0; 3]; IN];
+    for (row, coefficients) in rows.iter_mut().zip(G) {
+        for (column, value) in row.iter_mut().enumerate() {
+            *value = (0..3).map(|k| coefficients[k] * g[k * 3 + column]).sum();
+        }
+    }
+    std::array::from_fn(|i| (0..3).map(|k| rows[i / IN][k] * G[i % IN][k]).sum())
+}
+
+/// What a call needs to know of its convolution.
+#[derive(Clone, Copy)]
+pub(crate) struct Layer<'a> {
+    pub(crate) isa: Isa,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) act: Activation,
+    pub(crate) panels: &'a [Panel],
+    /// Panel by panel `[position][input][output]`.
+    pub(crate) weights: &'a [f32],
+    pub(crate) bias: &'a [f32],
+    pub(crate) zeros: &'a [f32],
+}
+
+/// The convolution of `xs` (`[B, H, W, C]`), `[B, h', w', O]`.
+pub(crate) fn run(layer: Layer, g: &Geometry, xs: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
+    let (down, across) = (g.out_h.div_ceil(OUT), g.out_w.div_ceil(OUT));
+    let patches = g.batch * down * across;
+    let columns: usize = layer.bias.len();
+    let depth = layer.inputs.next_multiple_of(MAX_LANES);
+    // As many patches a task as the cache holds, in as many equal rounds as all threads need.
+    let threads = rayon::current_num_threads();
+    let most = (BLOCK_BYTES / (POSITIONS * 4 * (depth + columns))).max(12);
+    let rounds = patches.div_ceil(most.min(patches.div_ceil(threads)).max(1)).next_multiple_of(threads);
+    let block = patches.div_ceil(rounds).max(1);
+    // SAFETY: the tasks write all outputs of all patches, each its own.
+    unsafe {
+        filled(g.pixels() * layer.outputs, |out| {
+            (0..patches.div_ceil(block)).into_par_iter().with_max_len(1).for_each_init(
+                Vec::new,
+                |buffer, task| {
+                    let first = task * block;
+                    let part = Patches {
+                        layer,
+                        geometry: *g,
+                        across,
+                        down,
+                        patches: (first, block.min(patches - first)),
+                        depth,
+                        columns,
+                        xs: SharedRead(xs.as_ptr()),
+                        residual: residual.map(|r| SharedRead(r.as_ptr())),
+                        out,
+                        buffer,
+                    };
+                    dispatch(layer.isa, part);
+                },
+            );
+        })
+    }
+}
+
+/// What one task does: some patches, all channels.
+struct Patches<'a> {
+    layer: Layer<'a>,
+    geometry: Geometry,
+    /// Patches in a row and in a column of the output.
+    across: usize,
+    down: usize,
+    /// First patch of the batch, and how many.
+    patches: (usize, usize),
+    /// Values of a transformed input, padded to whole vectors.
+    depth: usize,
+    /// Values of a transformed output, padded panel by panel.
+    columns: usize,
+    xs: SharedRead,
+    residual: Option<SharedRead>,
+    out: Shared,
+    /// Transformed inputs `[position][patch][depth]`, then outputs `[position][patch][columns]`.
+    buffer: &'a mut Vec<f32>,
+}
+
+impl Kernel for Patches<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self) {
+        let count = self.patches.1;
+        let inputs = POSITIONS * count * self.depth;
+        self.buffer.resize(inputs + POSITIONS * count * self.columns, 0.0);
+        // SAFETY: `run` is called by `S::enter`, and the buffer has room for both parts.
+        unsafe {
+            self.transform_inputs::<S>();
+            self.multiply::<S>(inputs);
+            self.transform_outputs::<S>(inputs);
+        }
+    }
+}
+
+impl Patches<'_> {
+    /// Image, first row and first column of a patch.
+    #[inline(always)]
+    fn place(&self, patch: usize) -> (usize, usize, usize) {
+        let patch = self.patches.0 + patch;
+        let (x, y) = (patch % self.across, patch / self.across % self.down);
+        (patch / (self.across * self.down), y * OUT, x * OUT)
+    }
+
+    /// # Safety
+    /// Called inside [`Simd::enter`] of `S`, with room in the buffer.
+    #[inline(always)]
+    unsafe fn transform_inputs<S: Simd>(&mut self) {
+        let (g, channels) = (&self.geometry, self.layer.inputs);
+        let count = self.patches.1;
+        for patch in 0..count {
+            let (image, y, x) = self.place(patch);
+            let mut places = [self.layer.zeros.as_ptr(); POSITIONS];
+            for i in 0..IN {
+                let Some(row) = g.row(y, i) else { continue };
+                for j in 0..IN {
+                    if let Some(column) = g.column(x, j) {
+                        let pixel = (image * g.plane_h + row) * g.plane_w + column;
+                        // SAFETY: row and column lie inside the plane.
+                        places[i * IN + j] = unsafe { self.xs.get().add(pixel * channels) };
+                    }
+                }
+            }
+            let mut channel = 0;
+            while channel < channels {
+                let lanes = S::LANES.min(channels - channel);
+                // SAFETY: every place has `channels` values; the buffer has room for each position's
+                // whole vectors.
+                unsafe {
+                    let mut rows = [[S::splat(0.0); IN]; IN];
+                    for (i, row) in rows.iter_mut().enumerate() {
+                        *row = input_axis::<S>(std::array::from_fn(|j| {
+                            S::load_first(places[i * IN + j].add(channel), lanes)
+                        }));
+                    }
+                    let transposed: [[S::V; IN]; IN] = std::array::from_fn(|j| rows.map(|row| row[j]));
+                    for (j, column) in transposed.into_iter().enumerate() {
+                        for (i, v) in input_axis::<S>(column).into_iter().enumerate() {
+                            let at = ((i * IN + j) * count + patch) * self.depth + channel;
+                            S::store(self.buffer.as_mut_ptr().add(at), v);
+                        }
+                    }
+                }
+                channel += S::LANES;
+            }
+        }
+    }
+
+    /// The products over channels, one for each position.
+    ///
+    /// # Safety
+    /// As [`Patches::transform_inputs`]; the results go to `outputs` values on in the buffer.
+    #[inline(always)]
+    unsafe fn multiply<S: Simd>(&mut self, outputs: usize) {
+        let (count, layer) = (self.patches.1, self.layer);
+        let none = [0.0; 4 * MAX_LANES];
+        let buffer = self.buffer.as_mut_ptr();
+        for position in 0..POSITIONS {
+            // SAFETY: each position has `count` rows of `depth` values.
+            let rows: Vec<*const f32> = (0..count)
+                .map(|i| unsafe { buffer.add((position * count + i) * self.depth).cast_const() })
+                .collect();
+            for panel in layer.panels {
+                let width = panel.vectors * S::LANES;
+                let tallest = S::TILES.iter().find(|t| t.0 == panel.vectors).map_or(1, |t| t.1);
+                let tiles = count.div_ceil(tallest);
+                let mut done = 0;
+                for tile in 0..tiles {
+                    let height = count / tiles + usize::from(tile < count % tiles);
+                    // SAFETY: rows, weights and results lie inside their buffers; S is entered.
+                    unsafe {
+                        let tile = Tile {
+                            rows: rows.as_ptr().add(done),
+                            row_step: count,
+                            offset: 0,
+                            value_step: 1,
+                            taps: 1,
+                            depth: layer.inputs,
+                            weights: layer
+                                .weights
+                                .as_ptr()
+                                .add(panel.weights + position * layer.inputs * width),
+                            bias: none.as_ptr(),
+                            out: buffer.add(outputs + (position * count + done) * self.columns + panel.bias),
+                            residual: std::ptr::null(),
+                            stride: self.columns,
+                            last: S::LANES,
+                            act: Activation::None,
+                        };
+                        compute::<S>(&tile, panel.vectors, height);
+                    }
+                    done += height;
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Patches::transform_inputs`]; the products lie `products` values on in the buffer.
+    #[inline(always)]
+    unsafe fn transform_outputs<S: Simd>(&mut self, products: usize) {
+        let (g, layer, count) = (&self.geometry, self.layer, self.patches.1);
+        for patch in 0..count {
+            let (image, y, x) = self.place(patch);
+            for panel in layer.panels {
+                let mut channel = 0;
+                while channel < panel.channels {
+                    let lanes = S::LANES.min(panel.channels - channel);
+                    // SAFETY: the products hold whole vectors; outputs and residual hold the lanes
+                    // that are touched, and the patch belongs to this task.
+                    unsafe {
+                        let bias = S::load(layer.bias.as_ptr().add(panel.bias + channel));
+                        let mut rows = [[bias; OUT]; IN];
+                        for (i, row) in rows.iter_mut().enumerate() {
+                            *row = output_axis::<S>(std::array::from_fn(|j| {
+                                let at = ((i * IN + j) * count + patch) * self.columns + panel.bias + channel;
+                                S::load(self.buffer.as_ptr().add(products + at))
+                            }));
+                        }
+                        let transposed: [[S::V; IN]; OUT] = std::array::from_fn(|j| rows.map(|row| row[j]));
+                        for (j, column) in transposed.into_iter().enumerate().take(g.out_w - x) {
+                            for (i, value) in
+                                output_axis::<S>(column).into_iter().enumerate().take(g.out_h - y)
+                            {
+                                let pixel = (image * g.out_h + y + i) * g.out_w + x + j;
+                                let at = pixel * layer.outputs + panel.output + channel;
+                                let mut value = S::add(value, bias);
+                                if let Some(residual) = self.residual {
+                                    value = S::add(value, S::load_first(residual.get().add(at), lanes));
+                                }
+                                S::store_first(self.out.at(at), activate::<S>(value, layer.act), lanes);
+                            }
+                        }
+                    }
+                    channel += S::LANES;
+                }
+            }
+        }
+    }
+}
+
+/// Bᵀd: six inputs along one axis.
+///
+/// # Safety
+/// Inside [`Simd::enter`] of `S`.
+#[inline(always)]
+unsafe fn input_axis<S: Simd>(d: [S::V; IN]) -> [S::V; IN] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let times = |c: f32, v: S::V, plus: S::V| S::fma(S::splat(c), v, plus);
+        let even = times(-4.0, d[2], d[4]);
+        let odd = times(-4.0, d[1], d[3]);
+        let even2 = S::sub(d[4], d[2]);
+        let odd2 = S::sub(d[3], d[1]);
+        [
+            times(4.0, d[0], times(-5.0, d[2], d[4])),
+            S::add(even, odd),
+            S::sub(even, odd),
+            times(2.0, odd2, even2),
+            times(-2.0, odd2, even2),
+            times(4.0, d[1], times(-5.0, d[3], d[5])),
+        ]
+    }
+}
+
+/// Aᵀm: six products along one axis to four outputs.
+///
+/// # Safety
+/// Inside [`Simd::enter`] of `S`.
+#[inline(always)]
+unsafe fn output_axis<S: Simd>(m: [S::V; IN]) -> [S::V; OUT] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let times = |c: f32, v: S::V, plus: S::V| S::fma(S::splat(c), v, plus);
+        let (sum1, difference1) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+        let (sum2, difference2) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
+        [
+            S::add(m[0], S::add(sum1, sum2)),
+            times(2.0, difference2, difference1),
+            times(4.0, sum2, sum1),
+            times(8.0, difference2, S::add(difference1, m[5])),
+        ]
+    }
+}
