@@ -1,25 +1,27 @@
-//! The cost columns of Tables 4 and 5: MFLOPs a frame, largest and on average.
+//! What a frame costs: the FLOPs of a net's steps in each mode, counted by walking the net.
 
 use serde::Serialize;
 use zoo_core::{Cost, FrameSize, Tally};
 
 use crate::config::Mode;
-use crate::{Result, Window, WindowedNet};
+use crate::{Result, WindowedNet};
 
 /// The counts of a net's steps.
 pub trait StepCost: WindowedNet {
-    /// The layers of one step that sees `window` of a frame of `frame`.
+    /// Parameters and operations of one step that sees `window` of a frame of `frame`, with the
+    /// attention network or without.
     fn step_cost(&self, frame: FrameSize, window: FrameSize, with_q: bool) -> Cost {
         let mut tally = Tally::new();
         self.cost(frame, window, with_q, &mut tally);
         tally.total()
     }
 
-    /// MFLOPs a frame of a stream in `mode` (the convention of [`Cost::flops`]). A whole first frame
-    /// and idle frames' zero cost are not counted in `max`; neither are resizing and decoding.
+    /// MFLOPs a frame of a stream in `mode`, as [`Cost::flops`] counts them.
     ///
-    /// An interval with a delay spreads each key frame's work over the interval, so its average is
-    /// SF/K; the tables print SF/K² for most of these rows.
+    /// Counted is what the net computes once the stream is under way: not the whole frame that a
+    /// stream of windows may begin with, not resizing, decoding or suppression. With an interval, the
+    /// frames between key frames cost nothing. A delay spreads each key frame's work evenly over the
+    /// interval, so that its every frame costs the average.
     ///
     /// # Errors
     /// If the frame cannot be cut into the mode's grid.
@@ -32,9 +34,9 @@ pub trait StepCost: WindowedNet {
                 StepFlops { max: if *delay == 0 { whole } else { avg }, avg }
             }
             Mode::Windows { grid, policy, flip, .. } => {
-                let Window { height, width, .. } = grid.window(0, frame)?;
+                let window = grid.window(0, frame)?.size();
                 let needs_q = policy.build(*grid)?.needs().q;
-                let step = self.step_cost(frame, FrameSize::new(height, width), needs_q).mflops();
+                let step = self.step_cost(frame, window, needs_q).mflops();
                 let step = if *flip { 2.0 * step } else { step };
                 StepFlops { max: step, avg: step }
             }

@@ -66,6 +66,7 @@ mod preparation;
 pub mod qlearning;
 pub mod segmenter;
 pub mod stream;
+pub mod tables;
 pub mod weights;
 mod window;
 mod windowed;
