@@ -139,6 +139,7 @@ fn the_demo_binary_runs_the_same_and_the_selftest_holds() {
     assert!(ran.stderr.contains("patchwork-det/coco-ssdlite"), "{}", ran.stderr);
     let ran = run(&["--selftest"]).expect_code(0);
     assert!(ran.stdout.contains("4 of 4 properties hold"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("E1  a window as large as the frame gives what"), "{}", ran.stdout);
     let ran = run(&["x.png", "--preset", "cocoa"]).expect_code(2);
     assert!(ran.stderr.contains("a similar value exists: 'coco'"), "{}", ran.stderr);
 }

@@ -1,4 +1,5 @@
-//! The properties E1 to E4 of the chain of cells, on a small net with random weights.
+//! What windows with memories owe to whole frames: four properties of the chain of cells, on a small net with
+//! random weights. The table that is printed says what E1 to E4 are; the crate's tests have the same names.
 
 use std::io::{Write, stdout};
 
@@ -27,10 +28,30 @@ pub fn run() -> Result<Outcome> {
     let errors = sweeps(&net)?;
     let settled = errors.last().copied();
     let checks = [
-        ("E1", "a window that is the frame equals a single frame, whatever came before", e1(&net)?, 0.0),
-        ("E2", "with empty memories a window equals the crop as a frame", e2(&net)?, 0.0),
-        ("E3", "a static video settles, sweep by sweep", settled.context("no sweep was run")?, EQUAL),
-        ("E4", "after a whole frame all windows of a static video equal the single frame", e4(&net)?, EQUAL),
+        (
+            "E1",
+            "a window as large as the frame gives what the single-frame net gives, whatever came before",
+            e1(&net)?,
+            0.0,
+        ),
+        (
+            "E2",
+            "with empty memories, a window gives what the single-frame net gives for that part alone",
+            e2(&net)?,
+            0.0,
+        ),
+        (
+            "E3",
+            "where nothing moves, sweeps of windows end at what the single-frame net gives",
+            settled.context("no sweep was run")?,
+            EQUAL,
+        ),
+        (
+            "E4",
+            "where nothing moves, each window after a whole frame gives what the single-frame net gives",
+            e4(&net)?,
+            EQUAL,
+        ),
     ];
     let mut table = Table::new(["", "property", "error", "allowed", "verdict"]).with_text_columns(2);
     for (name, property, error, allowed) in checks {
@@ -44,7 +65,12 @@ pub fn run() -> Result<Outcome> {
         sweep_table.row([sweep.to_string(), format!("{error:.1e}")]);
     }
     let mut out = stdout().lock();
-    writeln!(out, "{table}\n\nE3, M=2 N=1 in raster order, {FRAME}, random weights:\n{sweep_table}")?;
+    writeln!(
+        out,
+        "Windows against whole frames: a small detector with random weights, frames of {FRAME:#}\n\n{table}\n\n\
+         error: |window − single frame| / |single frame|, of the predictions (E2: of the backbone's maps); 1e-4 is \
+         rounding\n\nE3, sweep by sweep, M=2 N=1 in raster order:\n{sweep_table}"
+    )?;
     let holding = checks.iter().filter(|(_, _, error, allowed)| error <= allowed).count();
     writeln!(out, "\n{holding} of {} properties hold", checks.len())?;
     Ok(if holding == checks.len() { Outcome::Success } else { Outcome::Failed })

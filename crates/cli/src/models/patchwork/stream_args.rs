@@ -46,7 +46,8 @@ pub struct StreamArgs {
     /// The size that frames are resized to; multiples of 32·M for windows
     #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = frame_size)]
     pub size: Option<FrameSize>,
-    /// Check the properties E1 to E4 of the chain of cells on random weights; needs no input
+    /// Check on random weights that windows come to compute what whole frames do, property by property; needs
+    /// no input
     #[arg(long)]
     pub selftest: bool,
 }
