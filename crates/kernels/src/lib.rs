@@ -6,36 +6,57 @@
 //!
 //! | operation | backward | in place |
 //! |---|---|---|
-//! | [`PackedConv`], [`PackedDepthwise`] | (inference) | |
+//! | [`PackedConv`], [`PackedDepthwise`], [`PackedLinear`] | (inference) | |
+//! | [`attention`] | all operands, through candle's matrix products | |
+//! | [`layer_norm`], [`channel_norm`] | input, weight and bias | |
+//! | [`softmax`] | input and bias | |
+//! | [`activate`] | through candle's operations | on the CPU in f32, outside a graph |
 //! | [`depthwise_conv2d`] | input, weight and bias | |
 //! | [`Region::bordered`] | input | |
 //! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
 //! | [`bias_act`] | through candle's operations | on the CPU, outside a graph |
 //! | [`channels_last`] | input | |
+//! | [`max_pool2d`], [`avg_pool2d`], [`adaptive_avg_pool2d`], [`global_avg_pool2d`] | input | |
+//! | [`resize2d`] | input | |
 //! | [`nms`] | (boxes, no tensors) | |
 #![allow(
     unsafe_code,
     reason = "calls to functions compiled for instruction sets that were found at run time"
 )]
 
+mod activation;
+mod attention;
 mod depthwise;
 mod epilogue;
 mod isa;
 mod nms;
+mod norm;
+mod operation;
 mod packed;
 mod pool;
+mod pooling;
 mod region;
+mod resize;
+mod rows;
 mod simd;
+mod softmax;
+mod taps;
 mod transpose;
 mod vector_math;
 mod window;
 
+pub use activation::activate;
+pub use attention::attention;
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
 pub use epilogue::{Activation, bias_act};
 pub use isa::Isa;
 pub use nms::nms;
-pub use packed::{ConvOptions, PackedConv, PackedDepthwise};
+pub use norm::{channel_norm, layer_norm};
+pub use packed::{ConvOptions, PackedConv, PackedDepthwise, PackedLinear};
 pub use pool::on_pool;
+pub use pooling::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use region::{Pads, Region};
+pub use resize::{Interpolation, resize2d};
+pub use softmax::softmax;
 pub use transpose::channels_last;
 pub use window::{plane_for, write_window};

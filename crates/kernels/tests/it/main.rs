@@ -4,4 +4,7 @@
 
 mod packed;
 mod planes;
+mod pooling;
+mod reference;
+mod resize;
 mod support;
