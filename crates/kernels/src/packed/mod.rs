@@ -7,11 +7,13 @@
 mod conv;
 mod depthwise;
 mod geometry;
-mod tile;
+mod linear;
+pub(crate) mod tile;
 mod winograd;
 
 pub use conv::{ConvOptions, PackedConv};
 pub use depthwise::PackedDepthwise;
+pub use linear::PackedLinear;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor, bail};
 

@@ -1,0 +1,70 @@
+//! Sums and softmax of a row of values.
+
+use crate::epilogue::Float;
+use crate::simd::{MAX_LANES, Simd};
+use crate::vector_math::exp;
+
+/// Σ f(i) for i < `n`, in as many partial sums as the widest vectors have lanes.
+#[inline(always)]
+pub(crate) fn sum<T: Float>(n: usize, f: impl Fn(usize) -> T) -> T {
+    let mut sums = [T::ZERO; MAX_LANES];
+    let whole = n - n % MAX_LANES;
+    for from in (0..whole).step_by(MAX_LANES) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += f(from + lane);
+        }
+    }
+    for (lane, sum) in sums.iter_mut().enumerate().take(n - whole) {
+        *sum += f(whole + lane);
+    }
+    sums.into_iter().fold(T::ZERO, |a, b| a + b)
+}
+
+/// What a row of scores is shifted by before the exponential: its largest, or 0 where that is −∞,
+/// so that a row that is masked as a whole has weights of 0.
+#[inline(always)]
+pub(crate) fn shift<T: Float>(largest: T) -> T {
+    if largest == T::NEG_INFINITY { T::ZERO } else { largest }
+}
+
+/// What a row's weights are multiplied by to sum to 1. The largest weight is 1, so that a smaller
+/// sum is that of a row that is masked as a whole.
+#[inline(always)]
+pub(crate) fn normaliser<T: Float>(sum: T) -> T {
+    T::one() / if sum < T::one() { T::one() } else { sum }
+}
+
+/// The largest of whole vectors.
+///
+/// # Safety
+/// Inside [`Simd::enter`] of `S`; `row` holds whole vectors of it.
+#[inline(always)]
+pub(crate) unsafe fn largest<S: Simd>(row: &[f32]) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut largest = S::splat(f32::NEG_INFINITY);
+        for xs in row.chunks_exact(S::LANES) {
+            largest = S::max(S::load(xs.as_ptr()), largest);
+        }
+        S::largest(largest)
+    }
+}
+
+/// Replaces whole vectors by e^(x − shift) and sums them.
+///
+/// # Safety
+/// As [`largest`].
+#[inline(always)]
+pub(crate) unsafe fn exp_shifted<S: Simd>(row: &mut [f32], shift: f32) -> f32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let shift = S::splat(shift);
+        let mut sum = S::splat(0.0);
+        for xs in row.chunks_exact_mut(S::LANES) {
+            let y = exp::<S>(S::sub(S::load(xs.as_ptr()), shift));
+            S::store(xs.as_mut_ptr(), y);
+            sum = S::add(sum, y);
+        }
+        S::sum(sum)
+    }
+}

@@ -1,0 +1,193 @@
+//! Softmax over the last dimension.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, DType, Device, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::epilogue::Float;
+use crate::isa::Isa;
+use crate::operation::items_per_task;
+use crate::rows::{exp_shifted, largest, normaliser, shift, sum};
+use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
+
+/// Operations that a value costs, roughly.
+const COST: usize = 8;
+
+/// `softmax(scale · xs + bias)` over the last dimension.
+///
+/// `xs`: `[.., N]`; `bias` broadcasts to it. A row that is −∞ throughout, as a mask may leave it,
+/// becomes zeros, and has a gradient of zeros. Has gradients for both.
+///
+/// # Errors
+/// If the shapes do not fit, or `ZOO_ISA` is wrong.
+pub fn softmax(xs: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor> {
+    if xs.rank() == 0 {
+        bail!("softmax: expected at least one dimension, got a scalar")
+    }
+    if let Some(bias) = bias {
+        return softmax(&(xs * scale)?.broadcast_add(bias)?, 1.0, None);
+    }
+    if xs.elem_count() == 0 {
+        return Ok(xs.clone());
+    }
+    if matches!(xs.device(), Device::Cpu) && matches!(xs.dtype(), DType::F32 | DType::F64) {
+        return xs.contiguous()?.apply_op1(Softmax { isa: Isa::current()?, scale });
+    }
+    softmax_candle(&(xs * scale)?)
+}
+
+/// In candle's own operations.
+fn softmax_candle(xs: &Tensor) -> Result<Tensor> {
+    let lowest = if xs.dtype() == DType::F16 { -65_504.0 } else { f64::from(f32::MIN) };
+    // The shift cancels, so that it needs no gradient; where all of a row is masked it is finite.
+    let shift = xs.max_keepdim(D::Minus1)?.maximum(lowest)?.detach();
+    let weights = xs.broadcast_sub(&shift)?.exp()?;
+    weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?.maximum(1.0)?)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Softmax {
+    isa: Isa,
+    scale: f64,
+}
+
+/// The length of a row, and the values of contiguous rows.
+fn rows<'a, T>(xs: &'a [T], layout: &Layout) -> Result<(usize, &'a [T])> {
+    match (layout.dims().last(), layout.contiguous_offsets()) {
+        (Some(&n), Some((from, to))) if n > 0 => Ok((n, &xs[from..to])),
+        _ => bail!("softmax: expected contiguous rows, got {layout:?}"),
+    }
+}
+
+impl CustomOp1 for Softmax {
+    fn name(&self) -> &'static str {
+        "softmax"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ys = match storage {
+            CpuStorage::F32(xs) => {
+                let (n, xs) = rows(xs, layout)?;
+                let mut ys = vec![0.0; xs.len()];
+                let share = items_per_task(xs.len() / n, COST * n) * n;
+                ys.par_chunks_mut(share).zip(xs.par_chunks(share)).for_each(|(ys, xs)| {
+                    dispatch(self.isa, Forward { n, scale: self.scale as f32, xs, ys });
+                });
+                CpuStorage::F32(ys)
+            }
+            CpuStorage::F64(xs) => {
+                let (n, xs) = rows(xs, layout)?;
+                let mut ys: Vec<f64> = xs.iter().map(|x| x * self.scale).collect();
+                for ys in ys.chunks_exact_mut(n) {
+                    let shift = shift(ys.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+                    ys.iter_mut().for_each(|y| *y = (*y - shift).exp());
+                    let scale = normaliser(ys.iter().sum::<f64>());
+                    ys.iter_mut().for_each(|y| *y *= scale);
+                }
+                CpuStorage::F64(ys)
+            }
+            _ => bail!("softmax: no kernel for {:?}", storage.dtype()),
+        };
+        Ok((ys, layout.shape().clone()))
+    }
+
+    fn bwd(&self, _xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        ys.apply_op2_no_bwd(&grad.contiguous()?, &SoftmaxGrad(*self)).map(Some)
+    }
+}
+
+struct Forward<'a> {
+    n: usize,
+    scale: f32,
+    xs: &'a [f32],
+    ys: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let n = self.n;
+        // A row with −∞ up to a whole vector, which counts for nothing.
+        let mut row = vec![f32::NEG_INFINITY; n.next_multiple_of(MAX_LANES)];
+        for (xs, ys) in self.xs.chunks_exact(n).zip(self.ys.chunks_exact_mut(n)) {
+            for (to, x) in row.iter_mut().zip(xs) {
+                *to = x * self.scale;
+            }
+            // SAFETY: the row holds whole vectors of every set; `run` is called by `S::enter`.
+            let sum = unsafe {
+                let shift = shift(largest::<S>(&row));
+                exp_shifted::<S>(&mut row, shift)
+            };
+            let scale = normaliser(sum);
+            for (y, x) in ys.iter_mut().zip(&row) {
+                *y = x * scale;
+            }
+            row[n..].fill(f32::NEG_INFINITY);
+        }
+    }
+}
+
+/// From the result and its gradient: (g − Σ g·y) · y · scale.
+struct SoftmaxGrad(Softmax);
+
+impl SoftmaxGrad {
+    fn run<T: Float>(&self, (n, ys): (usize, &[T]), grad: &[T]) -> Vec<T> {
+        let mut to_xs = vec![T::ZERO; ys.len()];
+        let share = items_per_task(ys.len() / n, COST * n) * n;
+        let tasks = to_xs.par_chunks_mut(share).zip(ys.par_chunks(share)).zip(grad.par_chunks(share));
+        let Softmax { isa, scale } = self.0;
+        tasks.for_each(|((to_xs, ys), grad)| dispatch(isa, Backward { n, scale, ys, grad, to_xs }));
+        to_xs
+    }
+}
+
+impl CustomOp2 for SoftmaxGrad {
+    fn name(&self) -> &'static str {
+        "softmax's gradient"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let to_xs = match (s1, s2) {
+            (CpuStorage::F32(ys), CpuStorage::F32(grad)) => {
+                CpuStorage::F32(self.run(rows(ys, l1)?, rows(grad, l2)?.1))
+            }
+            (CpuStorage::F64(ys), CpuStorage::F64(grad)) => {
+                CpuStorage::F64(self.run(rows(ys, l1)?, rows(grad, l2)?.1))
+            }
+            _ => bail!("softmax: no gradient for {:?} of {:?}", s2.dtype(), s1.dtype()),
+        };
+        Ok((to_xs, l1.shape().clone()))
+    }
+}
+
+struct Backward<'a, T> {
+    n: usize,
+    scale: f64,
+    ys: &'a [T],
+    grad: &'a [T],
+    to_xs: &'a mut [T],
+}
+
+impl<T: Float> Kernel for Backward<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let scale = T::from_f64(self.scale);
+        let rows = self.ys.chunks_exact(self.n).zip(self.grad.chunks_exact(self.n));
+        for ((ys, grad), to_xs) in rows.zip(self.to_xs.chunks_exact_mut(self.n)) {
+            let mean = sum(ys.len(), |i| ys[i] * grad[i]);
+            for ((to, y), g) in to_xs.iter_mut().zip(ys).zip(grad) {
+                *to = (*g - mean) * *y * scale;
+            }
+        }
+    }
+}
