@@ -20,7 +20,7 @@ pub const LEVELS: usize = 2 + PYRAMID_LAYERS;
 /// Anchors a cell, level by level.
 pub const ANCHORS_PER_CELL: [usize; LEVELS] = [3, 6, 6, 6, 6, 6];
 /// Values of a box code.
-const BOX_CODE: usize = 4;
+pub(crate) const BOX_CODE: usize = 4;
 /// Levels of the high-resolution heads (Figure 10), which run on the window and predict only for it.
 const WINDOWED_LEVELS: usize = 2;
 /// The block whose expansion is C4, at stride 16.
@@ -98,6 +98,11 @@ impl Predictor {
         self.output.forward(&self.depthwise.forward_region(features)?)
     }
 
+    fn prepare(&mut self) -> Result<()> {
+        self.depthwise.prepare()?;
+        self.output.prepare()
+    }
+
     fn cost(&self, input: FrameSize, tally: &mut Tally) {
         self.output.cost(self.depthwise.cost(input, tally), tally);
     }
@@ -126,8 +131,8 @@ impl Head {
     }
 
     fn prepare(&mut self) -> Result<()> {
-        self.class.depthwise.prepare()?;
-        self.boxes.depthwise.prepare()
+        self.class.prepare()?;
+        self.boxes.prepare()
     }
 
     fn cost(&self, input: FrameSize, tally: &mut Tally) {
