@@ -167,8 +167,8 @@ fn detector_frame(
     outputs.push("boxes", &raw.boxes)?;
     let priors = anchors(&raw.levels, cfg.frame(), &AnchorConfig::default(), cfg.pad);
     push_anchors(&mut outputs, &priors)?;
-    let codes = raw.boxes.get(0)?.to_vec2::<f32>()?;
-    push_decoded(&mut outputs, &priors, &codes)?;
+    let codes = raw.boxes.flatten_all()?.to_vec1::<f32>()?;
+    push_decoded(&mut outputs, &priors, codes.as_chunks().0)?;
     Ok(outputs)
 }
 
@@ -177,12 +177,9 @@ fn push_anchors(outputs: &mut Outputs, priors: &[Anchor]) -> zoo_parity::Result<
     outputs.push_values("anchors", &[priors.len(), 4], values)
 }
 
-fn push_decoded(outputs: &mut Outputs, priors: &[Anchor], codes: &[Vec<f32>]) -> Result<(), BoxError> {
-    let mut decoded = Vec::with_capacity(4 * priors.len());
-    for (prior, code) in priors.iter().zip(codes) {
-        decoded.extend(prior.decode(code.as_slice().try_into()?));
-    }
-    Ok(outputs.push_values("decoded", &[priors.len(), 4], decoded)?)
+fn push_decoded(outputs: &mut Outputs, priors: &[Anchor], codes: &[[f32; 4]]) -> zoo_parity::Result<()> {
+    let decoded = priors.iter().zip(codes).flat_map(|(prior, &code)| prior.decode(code));
+    outputs.push_values("decoded", &[priors.len(), 4], decoded)
 }
 
 /// Runs a stream's steps and keeps what the file stores of each; `finish` adds a step's predictions.
@@ -317,7 +314,8 @@ fn post_process(golden: &Golden, device: &Device) -> Result<Outputs, BoxError> {
     let priors = anchors(&levels, FrameSize::new(1, 1), &AnchorConfig::default(), SamePadding::default());
     // The notes' formulas: logits = gain·x − 0.6·gain, codes = 2x, seen where x > −0.5.
     let logits = golden.input("post.logits", device)?.affine(cfg.gain, -0.6 * cfg.gain)?.to_vec2::<f32>()?;
-    let codes = golden.input("post.boxes", device)?.affine(2.0, 0.0)?.to_vec2::<f32>()?;
+    let codes = golden.input("post.boxes", device)?.affine(2.0, 0.0)?.flatten_all()?.to_vec1::<f32>()?;
+    let codes = codes.as_chunks().0;
     let seen: Vec<f32> = golden
         .input("post.seen", device)?
         .to_vec1::<f32>()?
@@ -326,7 +324,7 @@ fn post_process(golden: &Golden, device: &Device) -> Result<Outputs, BoxError> {
         .collect();
     let mut outputs = Outputs::new();
     push_anchors(&mut outputs, &priors)?;
-    push_decoded(&mut outputs, &priors, &codes)?;
+    push_decoded(&mut outputs, &priors, codes)?;
     let post = PostProcess {
         score_threshold: cfg.score_thr,
         iou_threshold: cfg.nms_iou,
@@ -334,7 +332,7 @@ fn post_process(golden: &Golden, device: &Device) -> Result<Outputs, BoxError> {
         max_total: cfg.total,
         ..PostProcess::default()
     };
-    let found = Candidates::from_rows(&logits, &codes, &seen, &priors, &post).suppress(&post);
+    let found = Candidates::from_rows(&logits, codes, &seen, &priors, &post).suppress(&post);
     let n = found.len();
     outputs.push_values("det.class", &[n], found.iter().map(|c| c.class as f64))?;
     outputs.push_values("det.score", &[n], found.iter().map(|c| c.score))?;

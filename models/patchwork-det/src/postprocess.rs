@@ -1,12 +1,15 @@
-//! From raw predictions to boxes: decoding, scores, non-maximum suppression per class.
+//! From raw predictions to boxes, as SSD does it: decoding, scores, non-maximum suppression per class.
+//!
+//! What Patchwork adds: anchors whose place no window has covered yet say nothing, and the boxes of the
+//! mirrored stream take part in the same suppression.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, bail};
 use serde::{Deserialize, Serialize};
 use zoo_core::{BBox, Detection, Detections, FrameSize, Labels};
 use zoo_kernels::nms;
 
 use crate::anchors::Anchor;
-use crate::detector::RawDetections;
+use crate::detector::{BOX_CODE, RawDetections};
 
 /// How class scores come from logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -68,32 +71,39 @@ impl Candidates {
     /// Decodes batch entry `index` of `raw` and keeps what scores enough, where `seen`.
     ///
     /// # Errors
-    /// If the tensors cannot be read.
+    /// If there are not as many anchors as predictions, or the tensors cannot be read.
     pub fn decode(raw: &RawDetections, index: usize, anchors: &[Anchor], cfg: &PostProcess) -> Result<Self> {
-        let rows = |t: &Tensor| t.get(index)?.to_dtype(DType::F32)?.to_vec2::<f32>();
+        let predictions = raw.logits.dim(1)?;
+        if anchors.len() != predictions || raw.boxes.dims().get(1..) != Some(&[predictions, BOX_CODE]) {
+            bail!(
+                "{} anchors for logits of {:?} and boxes of {:?}: the anchors of another frame size?",
+                anchors.len(),
+                raw.logits.dims(),
+                raw.boxes.dims()
+            )
+        }
+        let logits = raw.logits.get(index)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let codes = raw.boxes.get(index)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let seen = raw.seen.get(index)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
-        Ok(Self::from_rows(&rows(&raw.logits)?, &rows(&raw.boxes)?, &seen, anchors, cfg))
+        Ok(Self::from_rows(&logits, codes.as_chunks().0, &seen, anchors, cfg))
     }
 
-    /// The same from plain rows: `logits[A][K]`, `codes[A][4]`, `seen[A]`.
+    /// The same from plain rows, one an anchor: logits of K classes, box codes, whether it was seen.
     pub fn from_rows(
         logits: &[Vec<f32>],
-        codes: &[Vec<f32>],
+        codes: &[[f32; BOX_CODE]],
         seen: &[f32],
         anchors: &[Anchor],
         cfg: &PostProcess,
     ) -> Self {
         let mut out = Vec::new();
         let rows = logits.iter().zip(codes).zip(seen.iter().zip(anchors));
-        for (anchor, ((logits, code), (&seen, prior))) in rows.enumerate() {
+        for (anchor, ((logits, &code), (&seen, prior))) in rows.enumerate() {
             let mut bbox = None;
             for (class, score) in class_scores(logits, cfg.scores).enumerate().skip(1) {
                 let score = score * seen;
                 if score > cfg.score_threshold {
-                    let bbox = *bbox.get_or_insert_with(|| {
-                        let code = <[f32; 4]>::try_from(code.as_slice()).unwrap_or_default();
-                        prior.decode(code).map(|v| v.clamp(0.0, 1.0))
-                    });
+                    let bbox = *bbox.get_or_insert_with(|| prior.decode(code).map(|v| v.clamp(0.0, 1.0)));
                     out.push(Candidate { class, score, bbox, anchor });
                 }
             }
@@ -159,13 +169,15 @@ pub fn to_detections(found: &[Candidate], size: FrameSize, labels: &Labels) -> D
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{Device, Tensor};
+
     use super::*;
 
     const ANCHOR: Anchor = Anchor { cx: 0.5, cy: 0.5, w: 0.4, h: 0.4 };
 
     fn candidates(logits: &[[f32; 3]], seen: &[f32], cfg: &PostProcess) -> Candidates {
         let logits: Vec<Vec<f32>> = logits.iter().map(|l| l.to_vec()).collect();
-        let codes = vec![vec![0.0; 4]; logits.len()];
+        let codes = vec![[0.0; 4]; logits.len()];
         Candidates::from_rows(&logits, &codes, seen, &vec![ANCHOR; logits.len()], cfg)
     }
 
@@ -188,6 +200,22 @@ mod tests {
     }
 
     #[test]
+    fn anchors_of_another_frame_are_refused() {
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+        let raw = RawDetections {
+            logits: zeros(&[1, 2, 3]),
+            boxes: zeros(&[1, 2, 4]),
+            seen: zeros(&[1, 2]),
+            levels: vec![],
+            q: None,
+        };
+        let decode = |anchors| Candidates::decode(&raw, 0, anchors, &PostProcess::default());
+        assert!(decode(&[ANCHOR; 2]).is_ok());
+        let error = decode(&[ANCHOR; 3]).unwrap_err().to_string();
+        assert!(error.starts_with("3 anchors for logits of [1, 2, 3] and boxes of [1, 2, 4]"), "{error}");
+    }
+
+    #[test]
     fn softmax_scores_sum_to_one() {
         let sum: f32 = class_scores(&[1.0, 100.0, -3.0], Scores::Softmax).sum();
         assert!((sum - 1.0).abs() < 1e-6);
@@ -200,13 +228,7 @@ mod tests {
         let cfg = PostProcess::default();
         let mut left = Candidates(vec![]);
         let shifted = Anchor { cx: 0.2, ..ANCHOR };
-        left.extend_mirrored(Candidates::from_rows(
-            &[vec![0.0, 3.0]],
-            &[vec![0.0; 4]],
-            &[1.0],
-            &[shifted],
-            &cfg,
-        ));
+        left.extend_mirrored(Candidates::from_rows(&[vec![0.0, 3.0]], &[[0.0; 4]], &[1.0], &[shifted], &cfg));
         let bbox = left.suppress(&cfg)[0].bbox;
         assert!((bbox[0] - 0.6).abs() < 1e-6 && (bbox[2] - 1.0).abs() < 1e-6, "{bbox:?}");
     }

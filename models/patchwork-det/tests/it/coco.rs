@@ -165,7 +165,7 @@ fn classes_without_a_category_are_left_out() {
     let prior = anchors::Anchor { cx: 0.5, cy: 0.5, w: 0.5, h: 0.5 };
     let mut logits = vec![-9.0; 91];
     (logits[12], logits[1]) = (9.0, 5.0);
-    let found = Candidates::from_rows(&[logits], &[vec![0.0; 4]], &[1.0], &[prior], &cfg.post);
+    let found = Candidates::from_rows(&[logits], &[[0.0; 4]], &[1.0], &[prior], &cfg.post);
     let size = zoo_core::FrameSize::new(100, 200);
     let found =
         patchwork_det::postprocess::to_detections(&found.suppress(&cfg.post), size, &zoo_core::labels::COCO);
