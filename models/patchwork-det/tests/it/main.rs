@@ -5,6 +5,7 @@ mod coco;
 mod exactness;
 mod flops;
 mod golden;
+mod qlearning;
 mod shapes;
 mod streams;
 mod support;
