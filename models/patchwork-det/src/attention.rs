@@ -1,4 +1,7 @@
 //! The attention network (supplement, Section A): Q-values of all windows from the restored map.
+//!
+//! "Two convolution layers and one fully-connected layer [build] on top of the restored full-sized
+//! feature map." Their sizes and strides are ours.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;

@@ -11,7 +11,7 @@ use crate::{Error, Grid, PolicyKind, Result};
 
 /// Channels of the segmenter's laterals; chosen to meet Table 5's FLOP counts.
 const LATERAL_CHANNELS: usize = 232;
-/// The frame of Tables 3 to 5.
+/// The frame of Tables 3 to 5: Table 3's windows of 96² pixels are a quarter of its side.
 pub const PAPER_FRAME: FrameSize = FrameSize::new(384, 384);
 /// Frames beyond this would need tens of gigabytes of feature maps.
 const MAX_FRAME_PIXELS: usize = 1 << 26;
@@ -81,7 +81,8 @@ impl DetectorConfig {
         self.attention.map_or(Ok(()), |grid| grid.check_frame(self.frame))
     }
 
-    /// The same at `share` of the area (Tables 4 and 5: "resolution"): both sides times √share.
+    /// The same at `share` of the frame's area, both sides times √share: the "resolution" of Tables 4
+    /// and 5, since 0.25 costs a quarter there.
     pub fn with_resolution(self, share: f64) -> Self {
         Self { frame: scaled(self.frame, share), ..self }
     }

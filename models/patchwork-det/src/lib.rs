@@ -2,7 +2,8 @@
 //!
 //! Y. Chai, "Patchwork: A Patch-wise Attention Network for Efficient Object Detection and
 //! Segmentation in Video Streams", ICCV 2019 ([arXiv 1904.01784](https://arxiv.org/abs/1904.01784)).
-//! No code of the author's is public; this is written from the paper's supplement and abstract.
+//! No code of the author's is public. This is written from the paper's abstract, introduction and
+//! supplement; sections of the main text are named where the supplement refers to them.
 //!
 //! Of each frame the net sees one window. Each of its spatial convolutions remembers its own input
 //! for the whole frame and reads the window's border from there, so a quarter of the work a frame
@@ -29,23 +30,23 @@
 //!
 //! # Where the paper is
 //!
-//! "S" is the supplement. Its sizes are given, or follow from its FLOP tables, or are our choice;
-//! the model card says which is which.
+//! "S" is the supplement. Sizes are given there, or follow from its FLOP tables, or are our choice: the
+//! model card says which is which.
 //!
 //! | in the paper | here |
 //! |---|---|
-//! | Patchwork Cell: Section 3.2, Figures 1b and 9b | [`cell`](CellStep), [`Memories`] |
-//! | SAME padding split around a window | [`zoo_layers::SamePadding`], [`zoo_kernels::Region`] |
-//! | windows and the grid (M, N): Section 3.1 | [`Grid`], [`Window`] |
-//! | stateful MobileNetV2: S, Table 3, Figure 9 | [`zoo_layers::MobileNetV2`] over [`CellStep`] |
-//! | detector head, restored map, pyramid: S, Figure 10 | [`detector`] |
-//! | segmenter head: Section 4.2 | [`segmenter`] |
-//! | attention network: Section 3.3, S, Section A | [`Attention`] |
-//! | policies; Q-learning: Section 3.3 | [`policy`], [`qlearning`] |
-//! | one cell at the input against a chain: S, Figure 11 | [`PatchworkDet::composite`], [`Memories`] |
-//! | baselines SF, interval, delay, depth, resolution: S, Tables 4 and 5 | [`Mode`], [`Preset`], [`flops`] |
-//! | flip: S, Table 4, row 4 | [`Mode::Windows`], [`stream`] |
-//! | SSD anchors, box code, loss | [`anchors`], [`postprocess`], [`loss`] |
+//! | Patchwork Cell: Section 3.2, Figures 1b and 9b | [`CellStep`], [`Memories`] |
+//! | SAME padding at the frame's edge, VALID inside: S, Section A | [`zoo_layers::SamePadding`], [`zoo_kernels::Region`] |
+//! | windows and their grid (M, N): S, Table 3 | [`Grid`], [`Window`] |
+//! | stateful MobileNetV2: S, Section A, Table 3, Figure 9 | [`zoo_layers::MobileNetV2`] over [`CellStep`] |
+//! | detector, restored map, pyramid: Section 4.1, S, Section A, Figure 10 | [`detector`] |
+//! | SSD anchors, box code, matching, loss (its reference 25) | [`anchors`], [`postprocess`], [`loss`] |
+//! | segmenter: Section 4.2, S, Section A | [`segmenter`] |
+//! | attention network: S, Section A | [`Attention`] |
+//! | Q-learning of the choice of windows: abstract, introduction | [`policy`], [`qlearning`] |
+//! | one cell at the input against a chain of cells: S, Section B, Figure 11 | [`PatchworkDet::composite`], [`Memories`] |
+//! | baselines, depth, resolution, flip: S, Section C, Tables 4 and 5 | [`Mode`], [`Preset`], [`stream`] |
+//! | FLOPs: S, Section C, Tables 4 and 5 | [`flops`], [`tables`] |
 
 pub mod anchors;
 mod attention;

@@ -1,4 +1,4 @@
-//! Which window to look at next (Section 3.3: attention; the rest are its baselines).
+//! Which window to look at next: the paper's learned choice, and orders of ours that need no training.
 
 use serde::{Deserialize, Serialize};
 
@@ -145,7 +145,8 @@ pub(crate) fn argmax(values: &[f32]) -> usize {
     best
 }
 
-/// argmax Q (Section 3.3).
+/// argmax Q, as [`crate::qlearning`] trains it. Before a stream's first step there are no Q-values: the
+/// first window, then.
 #[derive(Debug, Clone)]
 struct Learned;
 

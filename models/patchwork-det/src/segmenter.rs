@@ -1,5 +1,8 @@
-//! The segmenter of Section 4.2: a lateral pyramid on the windowed backbone. Segmentation is local,
-//! so it needs no restored map; the attention network restores its own.
+//! The segmenter of Section 4.2 (supplement, Section A): a head on the windowed backbone. Segmentation
+//! is local, so it needs no restored map; the attention network restores its own.
+//!
+//! The supplement says no more of the head. Ours is a lateral pyramid whose width and strides meet
+//! Table 5's FLOPs at both depths and in windows.
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;

@@ -1,4 +1,7 @@
-//! The window grid of Section 3.1: M×M cells, windows of N×N cells.
+//! The window grid: M×M cells a frame, windows of N×N cells.
+//!
+//! The supplement's Table 3 gives windows of 96² pixels at M=4, N=1 and of 192² at M=2, N=1 and M=4, N=2.
+//! So the frame is 384², a window N/M of its side; that windows begin at cells is inferred.
 
 use serde::{Deserialize, Serialize};
 use zoo_core::FrameSize;
