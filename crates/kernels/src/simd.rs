@@ -113,7 +113,7 @@ impl Simd for Portable {
     const TILES: TileShapes = &[(2, 4), (1, 6)];
     type V = [f32; 4];
 
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
         kernel.run::<Self>()
     }
@@ -225,6 +225,8 @@ mod x86 {
         unsafe { _mm256_loadu_si256(FIRST.as_ptr().add(8 - n).cast()) }
     }
 
+    // A kernel stays a function of its own, with registers of its own.
+    #[inline(never)]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn enter_avx2<K: Kernel>(kernel: K) -> K::Output {
         kernel.run::<Avx2>()
@@ -335,6 +337,7 @@ mod x86 {
         ((1u32 << n) - 1) as __mmask16
     }
 
+    #[inline(never)]
     #[target_feature(enable = "avx512f,avx2,fma")]
     unsafe fn enter_avx512<K: Kernel>(kernel: K) -> K::Output {
         kernel.run::<Avx512>()
