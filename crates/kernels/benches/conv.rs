@@ -5,7 +5,9 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use zoo_kernels::{Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, on_pool};
+use zoo_kernels::{
+    Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, inverted_residual, on_pool,
+};
 
 /// Name, channels in and out, rows, columns, filter side, stride.
 const DENSE: [(&str, usize, usize, usize, usize, usize, usize); 12] = [
@@ -66,5 +68,46 @@ fn conv(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, conv);
+/// Inputs, hidden channels, outputs, side, stride: blocks of MobileNetV2 at 384×384.
+const BLOCKS: [(usize, usize, usize, usize, usize); 5] = [
+    (16, 96, 24, 192, 2),
+    (24, 144, 24, 96, 1),
+    (32, 192, 32, 48, 1),
+    (64, 384, 64, 24, 1),
+    (160, 960, 160, 12, 1),
+];
+
+fn blocks(c: &mut Criterion) {
+    let mut group = c.benchmark_group("inverted residual");
+    for (inputs, hidden, outputs, side, stride) in BLOCKS {
+        let rand = |shape: &[usize]| Tensor::rand(-1f32, 1f32, shape, &Device::Cpu).unwrap();
+        let dense =
+            |shape: &[usize], act| PackedConv::new(&rand(shape), None, ConvOptions::default(), act).unwrap();
+        let expand = dense(&[hidden, inputs, 1, 1], Activation::Relu6);
+        let depthwise =
+            PackedDepthwise::new(&rand(&[hidden, 1, 3, 3]), None, stride, Activation::Relu6).unwrap();
+        let project = dense(&[outputs, hidden, 1, 1], Activation::None);
+        let xs = Region::whole(&last([1, inputs, side, side])).unwrap();
+        let out = side.div_ceil(stride).pow(2);
+        let macs = inputs * hidden * side * side + (9 + outputs) * hidden * out;
+        group.throughput(Throughput::Elements(macs as u64));
+        let case = format!("{inputs}>{hidden}>{outputs} @{side} /{stride}");
+        group.bench_function(format!("in one pass {case}"), |b| {
+            let fused =
+                || inverted_residual(black_box(&xs), Some(&expand), &depthwise, &project, Pads::all(1), None);
+            on_pool(|| b.iter(|| fused().unwrap()));
+        });
+        group.bench_function(format!("layer by layer {case}"), |b| {
+            let layers = || {
+                let ys = Region::whole(&expand.forward(black_box(&xs), Pads::default(), None)?)?;
+                let ys = Region::whole(&depthwise.forward(&ys, Pads::all(1))?)?;
+                project.forward(&ys, Pads::default(), None)
+            };
+            on_pool(|| b.iter(|| layers().unwrap()));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, conv, blocks);
 criterion_main!(benches);

@@ -6,7 +6,7 @@
 //!
 //! | operation | backward | in place |
 //! |---|---|---|
-//! | [`PackedConv`], [`PackedDepthwise`], [`PackedLinear`] | (inference) | |
+//! | [`PackedConv`], [`PackedDepthwise`], [`PackedLinear`], [`inverted_residual`] | (inference) | |
 //! | [`attention`] | all operands, through candle's matrix products | |
 //! | [`layer_norm`], [`channel_norm`] | input, weight and bias | |
 //! | [`softmax`] | input and bias | |
@@ -52,7 +52,7 @@ pub use epilogue::{Activation, bias_act};
 pub use isa::Isa;
 pub use nms::nms;
 pub use norm::{channel_norm, layer_norm};
-pub use packed::{ConvOptions, PackedConv, PackedDepthwise, PackedLinear};
+pub use packed::{ConvOptions, PackedConv, PackedDepthwise, PackedLinear, inverted_residual};
 pub use pool::on_pool;
 pub use pooling::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use region::{Pads, Region};

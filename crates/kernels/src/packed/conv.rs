@@ -49,12 +49,12 @@ impl Default for ConvOptions {
 /// A convolution with its weights packed for the instruction set at hand.
 #[derive(Debug, Clone)]
 pub struct PackedConv {
-    isa: Isa,
+    pub(crate) isa: Isa,
     filter: Filter,
-    inputs: usize,
-    outputs: usize,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
     act: Activation,
-    panels: Vec<Panel>,
+    pub(crate) panels: Vec<Panel>,
     /// The weights are transformed filters: see [`winograd`].
     winograd: bool,
     /// Panel by panel `[tap][input][output]`, outputs padded to whole vectors. With Winograd, the
@@ -426,22 +426,75 @@ impl Kernel for Part<'_> {
     fn run<S: Simd>(self) {
         let (first, count) = self.pixels;
         let conv = self.conv;
-        let taps = conv.filter.taps();
         let copied = self.gather.map(|gather| self.gathered(gather));
-        let (places, taps, depth, value_step) = match &copied {
-            Some(copied) => {
-                // SAFETY: the copy begins with a value of each pixel.
-                let places = (0..count).map(|i| unsafe { copied.as_ptr().add(i) }).collect();
-                (places, 1, Some(taps * conv.inputs), count)
-            }
-            None => (self.places(), taps, None, 1),
+        let pointers = match &copied {
+            // SAFETY: the copy begins with a value of each pixel.
+            Some(copied) => (0..count).map(|i| unsafe { copied.as_ptr().add(i) }).collect(),
+            None => self.places(),
         };
+        let taps = conv.filter.taps();
+        let places = match &copied {
+            Some(_) => Places {
+                pointers: &pointers,
+                count,
+                taps: 1,
+                depth: Some(taps * conv.inputs),
+                value_step: count,
+            },
+            None => Places { pointers: &pointers, count, taps, depth: None, value_step: 1 },
+        };
+        let at = first * conv.outputs;
+        // SAFETY: the pixels lie inside all operands, and no other part has both these pixels and
+        // these panels; `run` is called by `S::enter`.
+        unsafe {
+            let residual = self.residual.map_or(std::ptr::null(), |r| r.get().add(at));
+            conv.pixels::<S>(self.panels, &places, self.out.at(at), residual);
+        }
+    }
+}
+
+/// Where some pixels read their inputs.
+pub(crate) struct Places<'a> {
+    /// A pointer for each tap of each pixel, `[tap][pixel]`.
+    pub(crate) pointers: &'a [*const f32],
+    /// Pixels.
+    pub(crate) count: usize,
+    pub(crate) taps: usize,
+    /// Values at each place, where that is not what the panel says.
+    pub(crate) depth: Option<usize>,
+    /// Between two values of a place.
+    pub(crate) value_step: usize,
+}
+
+impl PackedConv {
+    /// Whether each output sees just one pixel, in order: a 1×1 filter of stride 1 over all channels.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        let Filter { height, width, stride, .. } = self.filter;
+        (height, width, stride) == (1, 1, 1) && self.panels.iter().all(|panel| panel.depth == self.inputs)
+    }
+
+    /// Computes some panels of some pixels: the first pixel's first channel goes to `out`, the other
+    /// pixels follow.
+    ///
+    /// # Safety
+    /// The places are good for what they say, `out` and `residual` (unless null) for all channels of
+    /// all pixels, and nobody else touches those panels of `out`. Called inside [`Simd::enter`] of
+    /// `S`, which is the set that the weights were packed for.
+    #[inline(always)]
+    pub(crate) unsafe fn pixels<S: Simd>(
+        &self,
+        panels: &[Panel],
+        places: &Places,
+        out: *mut f32,
+        residual: *const f32,
+    ) {
+        let Places { count, .. } = *places;
         // Small weights stay in the cache while a few pixels at a time go through all panels; large
         // ones are read once, panel by panel, with all of the task's pixels.
-        let step = if conv.weights.len() * 4 <= RESIDENT_WEIGHTS { 48 } else { count };
+        let step = if self.weights.len() * 4 <= RESIDENT_WEIGHTS { 48 } else { count };
         for from in (0..count).step_by(step.max(1)) {
             let step = step.min(count - from);
-            for panel in self.panels {
+            for panel in panels {
                 let tallest = S::TILES.iter().find(|t| t.0 == panel.vectors).map_or(1, |t| t.1);
                 let tiles = step.div_ceil(tallest);
                 let mut done = 0;
@@ -450,24 +503,23 @@ impl Kernel for Part<'_> {
                     let rows = step / tiles + usize::from(tile < step % tiles);
                     let pixel = from + done;
                     done += rows;
-                    let at = (first + pixel) * conv.outputs + panel.output;
-                    // SAFETY: pixel and panel lie inside the part, and with it inside all operands;
-                    // no other part has both. `run` is called by `S::enter`.
+                    let at = pixel * self.outputs + panel.output;
+                    // SAFETY: pixel and panel lie inside what the caller promised.
                     unsafe {
                         let tile = Tile {
-                            rows: places.as_ptr().add(pixel),
+                            rows: places.pointers.as_ptr().add(pixel),
                             row_step: count,
                             offset: panel.input,
-                            value_step,
-                            taps,
-                            depth: depth.unwrap_or(panel.depth),
-                            weights: conv.weights.as_ptr().add(panel.weights),
-                            bias: conv.bias.as_ptr().add(panel.bias),
-                            out: self.out.at(at),
-                            residual: self.residual.map_or(std::ptr::null(), |r| r.get().add(at)),
-                            stride: conv.outputs,
+                            value_step: places.value_step,
+                            taps: places.taps,
+                            depth: places.depth.unwrap_or(panel.depth),
+                            weights: self.weights.as_ptr().add(panel.weights),
+                            bias: self.bias.as_ptr().add(panel.bias),
+                            out: out.add(at),
+                            residual: if residual.is_null() { residual } else { residual.add(at) },
+                            stride: self.outputs,
                             last: panel.channels - (panel.vectors - 1) * S::LANES,
-                            act: conv.act,
+                            act: self.act,
                         };
                         compute::<S>(&tile, panel.vectors, rows);
                     }

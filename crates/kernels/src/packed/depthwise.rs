@@ -20,14 +20,14 @@ const TASK_MACS: usize = 1 << 16;
 /// Columns of the widest filter and strip: 7 + (8 − 1) · 2.
 const MAX_COLUMNS: usize = 21;
 /// The largest filter with a kernel of its own.
-const MAX_KERNEL: usize = 7;
+pub(crate) const MAX_KERNEL: usize = 7;
 
 /// A depthwise convolution with its weights packed.
 #[derive(Debug, Clone)]
 pub struct PackedDepthwise {
-    isa: Isa,
-    filter: Filter,
-    channels: usize,
+    pub(crate) isa: Isa,
+    pub(crate) filter: Filter,
+    pub(crate) channels: usize,
     act: Activation,
     /// `[tap][channel]`, channels padded to whole vectors.
     weights: Vec<f32>,
@@ -152,52 +152,70 @@ impl Kernel for Rows<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let g = &self.geometry;
-        // The longest strip that leaves registers for the filter's row.
-        let longest = if S::LANES == MAX_LANES { 8 } else { 4 };
+        let (g, conv) = (&self.geometry, self.conv);
+        let row_values = g.plane_w * conv.channels;
         for row in self.rows.0..self.rows.1 {
-            let strip = [longest, 4, 2, 1].into_iter().find(|&n| n <= longest && n <= g.out_w).unwrap_or(1);
-            let mut x = 0;
-            while x < g.out_w {
-                // The last strip starts early enough to be whole; what it repeats comes out the same.
-                let from = x.min(g.out_w - strip);
-                // SAFETY: the strip lies inside the output, and the row belongs to this task.
-                unsafe { self.strip::<S>(row, from, strip) };
-                x += strip;
-            }
+            let (image, y) = (row / g.out_h, row % g.out_h);
+            let rows = std::array::from_fn(|ky| {
+                let input = g.row(y, ky).filter(|_| ky < g.filter.height)?;
+                // SAFETY: the row lies inside the plane.
+                Some(unsafe { self.xs.get().add((image * g.plane_h + input) * row_values) })
+            });
+            // SAFETY: the rows are the plane's, and the output row belongs to this task; `run` is
+            // called by `S::enter`.
+            unsafe { conv.row::<S>(g, &rows, self.out.at(row * g.out_w * conv.channels)) };
         }
     }
 }
 
-impl Rows<'_> {
+/// The input rows under an output row; `None` in the border.
+pub(crate) type InputRows = [Option<*const f32>; MAX_KERNEL];
+
+impl PackedDepthwise {
+    /// One output row.
+    ///
     /// # Safety
-    /// `strip` outputs from column `x` lie inside the output, and nobody else writes the row. Called
-    /// inside [`Simd::enter`] of `S`.
+    /// Each of the filter's rows is `None` or good for `g.plane_w` pixels, and `out` for `g.out_w`;
+    /// nobody else touches `out`. Called inside [`Simd::enter`] of `S`.
     #[inline(always)]
-    unsafe fn strip<S: Simd>(&self, row: usize, x: usize, strip: usize) {
-        let (g, conv) = (&self.geometry, self.conv);
-        let (image, y) = (row / g.out_h, row % g.out_h);
+    pub(crate) unsafe fn row<S: Simd>(&self, g: &Geometry, rows: &InputRows, out: *mut f32) {
+        // The longest strip that leaves registers for the filter's row.
+        let longest = if S::LANES == MAX_LANES { 8 } else { 4 };
+        let strip = [longest, 4, 2, 1].into_iter().find(|&n| n <= longest && n <= g.out_w).unwrap_or(1);
+        let mut x = 0;
+        while x < g.out_w {
+            // The last strip starts early enough to be whole; what it repeats comes out the same.
+            // SAFETY: the strip lies inside the row.
+            unsafe { self.strip::<S>(g, rows, x.min(g.out_w - strip), strip, out) };
+            x += strip;
+        }
+    }
+
+    /// `strip` outputs from column `x` on.
+    ///
+    /// # Safety
+    /// As [`PackedDepthwise::row`], and the strip lies inside the row.
+    #[inline(always)]
+    unsafe fn strip<S: Simd>(&self, g: &Geometry, rows: &InputRows, x: usize, strip: usize, out: *mut f32) {
         let (kernel, stride) = (g.filter.height, g.filter.stride);
         let columns = (strip - 1) * stride + kernel;
-        let zeros = conv.zeros.as_ptr();
-        let mut places = [zeros; MAX_KERNEL * MAX_COLUMNS];
+        let mut places = [self.zeros.as_ptr(); MAX_KERNEL * MAX_COLUMNS];
         if columns > MAX_COLUMNS {
             // SAFETY: one output is a strip too, and its columns are the filter's.
-            return (x..x + strip).for_each(|x| unsafe { self.strip::<S>(row, x, 1) });
+            return (x..x + strip).for_each(|x| unsafe { self.strip::<S>(g, rows, x, 1, out) });
         }
-        for ky in 0..kernel {
-            let Some(input_row) = g.row(y, ky) else { continue };
+        for (ky, row) in rows.iter().enumerate().take(kernel) {
+            let Some(row) = row else { continue };
             for column in 0..columns {
-                if let Some(input_column) = g.column(x, column) {
-                    let pixel = (image * g.plane_h + input_row) * g.plane_w + input_column;
-                    // SAFETY: row and column lie inside the plane.
-                    places[ky * columns + column] = unsafe { self.xs.get().add(pixel * conv.channels) };
+                if let Some(input) = g.column(x, column) {
+                    // SAFETY: the column lies inside the row.
+                    places[ky * columns + column] = unsafe { row.add(input * self.channels) };
                 }
             }
         }
         // SAFETY: the caller's promise.
-        let out = unsafe { self.out.at((row * g.out_w + x) * conv.channels) };
-        let run = Strip { conv, places: &places, out };
+        let out = unsafe { out.add(x * self.channels) };
+        let run = Strip { conv: self, places: &places, out };
         macro_rules! kernels {
             ($($k:literal $s:literal: $($t:literal)+;)+) => {
                 match (kernel, stride, strip) {

@@ -7,12 +7,14 @@
 mod conv;
 mod depthwise;
 mod geometry;
+mod inverted_residual;
 mod linear;
 pub(crate) mod tile;
 mod winograd;
 
 pub use conv::{ConvOptions, PackedConv};
 pub use depthwise::PackedDepthwise;
+pub use inverted_residual::inverted_residual;
 pub use linear::PackedLinear;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor, bail};

@@ -1,7 +1,9 @@
 //! Packed convolutions.
 
 use candle_core::{DType, Tensor};
-use zoo_kernels::{Activation, ConvOptions, Isa, PackedConv, PackedDepthwise, Pads, Region};
+use zoo_kernels::{
+    Activation, ConvOptions, Isa, PackedConv, PackedDepthwise, Pads, Region, inverted_residual,
+};
 
 use crate::support::{largest_difference, noise};
 
@@ -302,6 +304,61 @@ fn a_nan_stays_visible_through_every_activation() {
                 let ys = ys.flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 assert!(ys.iter().all(|y| y.is_nan()), "{act:?} on {isa}");
             }
+        });
+    }
+}
+
+#[test]
+fn an_inverted_residual_equals_its_three_layers() {
+    for (i, (batch, inputs, hidden, outputs, (h, w), k, stride, pads)) in [
+        (1, 16, 96, 24, (20, 33), 3, 2, Pads { top: 0, bottom: 1, left: 0, right: 1 }),
+        (2, 24, 50, 24, (9, 7), 3, 1, Pads::all(1)),
+        (1, 8, 40, 8, (31, 60), 5, 1, Pads::all(2)),
+        (1, 10, 20, 12, (70, 5), 5, 2, Pads::all(2)),
+        (3, 4, 8, 4, (1, 1), 3, 1, Pads::all(1)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let seed = 10 * i as u64;
+        let xs = noise(seed + 1, &[batch, inputs, h, w], DType::F32);
+        let weights = [
+            noise(seed + 2, &[hidden, inputs, 1, 1], DType::F32),
+            noise(seed + 3, &[hidden, 1, k, k], DType::F32),
+            noise(seed + 4, &[outputs, hidden, 1, 1], DType::F32),
+        ];
+        let biases = [hidden, hidden, outputs].map(|c| noise(seed + c as u64, &[c], DType::F32));
+        let options = ConvOptions::default();
+        on_each_isa(|isa| {
+            let dense = |i: usize, act| PackedConv::new(&weights[i], Some(&biases[i]), options, act).unwrap();
+            let (expand, project) = (dense(0, Activation::Relu6), dense(2, Activation::None));
+            let depthwise =
+                PackedDepthwise::new(&weights[1], Some(&biases[1]), stride, Activation::Silu).unwrap();
+            let whole = |xs: &Tensor| Region::whole(xs).unwrap();
+            let expanded = expand.forward(&whole(&xs), Pads::default(), None).unwrap();
+            let filtered = depthwise.forward(&whole(&expanded), pads).unwrap();
+            let plain = project.forward(&whole(&filtered), Pads::default(), None).unwrap();
+            let residual = noise(seed + 5, plain.dims(), DType::F32);
+            let added = (&plain + &residual).unwrap();
+
+            let fused = |region: &Region, expand, residual: Option<&Tensor>| {
+                inverted_residual(region, expand, &depthwise, &project, pads, residual).unwrap()
+            };
+            let ys = fused(&whole(&xs), Some(&expand), None);
+            assert!(largest_difference(&ys, &plain) < 1e-5, "case {i} on {isa}");
+            let ys = fused(&whole(&xs), Some(&expand), Some(&residual));
+            assert!(largest_difference(&ys, &added) < 1e-5, "case {i} with a residual on {isa}");
+            let ys = fused(&whole(&expanded), None, Some(&residual));
+            assert!(largest_difference(&ys, &added) < 1e-5, "case {i} of an expanded map on {isa}");
+            if h > 8 && w > 6 {
+                let window = Region::new(&expanded, 2, 1, h - 5, w - 3).unwrap();
+                let filtered = depthwise.forward(&window, pads).unwrap();
+                let plain = project.forward(&whole(&filtered), Pads::default(), None).unwrap();
+                let ys = fused(&window, None, None);
+                assert!(largest_difference(&ys, &plain) < 1e-5, "case {i} of a window on {isa}");
+            }
+            let message = inverted_residual(&whole(&xs), None, &depthwise, &project, pads, None).unwrap_err();
+            assert!(message.to_string().contains("channels, got"), "{message}");
         });
     }
 }
