@@ -1,0 +1,119 @@
+//! The nets of the comparison, with seeded weights under the names that the peers' checkpoints use.
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use zoo_kernels::{Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, channels_last};
+use zoo_layers::{Classifier, MobileNetV2Config};
+use zoo_parity::seeded;
+
+use crate::vit;
+
+/// Classes of the backbones' heads.
+const CLASSES: usize = 1000;
+
+const IMAGE_CHANNELS: usize = 3;
+
+/// One run of a net on its inputs.
+pub type Net = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>> + Send + Sync>;
+
+/// The net of a case, prepared, or none if it is none of ours.
+///
+/// | case | net |
+/// |---|---|
+/// | `mobilenet_v2:BxCxHxW` | a classifier, on images of that shape |
+/// | `tower:N/CxHxW/CxHxW/..` | N convolutions 3×3 with bias and ReLU, shared by maps of these shapes |
+/// | `vit:H/BxNxC` | a pre-norm transformer block with H heads |
+/// | `conv:O/K/S/BxCxHxW` | one K×K convolution to O channels of stride S with bias and ReLU |
+/// | `dw:K/S/BxCxHxW` | the same, depthwise |
+///
+/// # Errors
+/// If the net cannot be built.
+pub fn build(case: &str) -> Result<Option<Net>> {
+    let (kind, arguments) = case.split_once(':').context("expected KIND:ARGUMENTS")?;
+    let Some(arguments) = numbers(arguments) else { return Ok(None) };
+    let arguments: Vec<&[usize]> = arguments.iter().map(Vec::as_slice).collect();
+    let vb = seeded::var_builder(None, DType::F32, &Device::Cpu);
+    Ok(Some(match (kind, arguments.as_slice()) {
+        ("mobilenet_v2", [shape]) => {
+            let mut net = Classifier::new(&MobileNetV2Config::default(), CLASSES, vb)?;
+            net.prepare()?;
+            single(shape, move |xs| net.forward(xs))?
+        }
+        ("tower", [[blocks], shapes @ ..]) => tower(*blocks, shapes, vb)?,
+        ("vit", [[heads], shape]) => {
+            let channels = *shape.last().context("expected a shape")?;
+            let block = vit::Block::new(channels, *heads, vb)?;
+            single(shape, move |xs| block.forward(xs))?
+        }
+        ("conv", [[outputs], [kernel], [stride], shape @ [_, inputs, _, _]]) => {
+            let conv = conv(*inputs, *outputs, *kernel, *stride, vb)?;
+            let pads = Pads::all(kernel / 2);
+            layer(shape, move |xs| conv.forward(&Region::whole(xs)?, pads, None))?
+        }
+        ("dw", [[kernel], [stride], shape @ [_, channels, _, _]]) => {
+            let weight = vb.get((*channels, 1, *kernel, *kernel), "weight")?;
+            let bias = vb.get(*channels, "bias")?;
+            let conv = PackedDepthwise::new(&weight, Some(&bias), *stride, Activation::Relu)?;
+            let pads = Pads::all(kernel / 2);
+            layer(shape, move |xs| conv.forward(&Region::whole(xs)?, pads))?
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// Numbers and shapes: `3/64x49x96`.
+fn numbers(arguments: &str) -> Option<Vec<Vec<usize>>> {
+    arguments.split('/').map(|argument| argument.split('x').map(|n| n.parse().ok()).collect()).collect()
+}
+
+/// A net of one input and one result.
+fn single(
+    shape: &[usize],
+    forward: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
+) -> Result<Net> {
+    let xs = input("input", shape)?;
+    Ok(Box::new(move || Ok(vec![forward(&xs)?])))
+}
+
+/// A layer by itself: what it gets from the layer before it is channels last already, but not an image.
+fn layer(
+    shape: &[usize],
+    forward: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
+) -> Result<Net> {
+    let mut xs = input("input", shape)?;
+    if xs.dim(1)? > IMAGE_CHANNELS {
+        xs = channels_last(&xs)?.permute((0, 3, 1, 2))?;
+    }
+    Ok(Box::new(move || Ok(vec![forward(&xs)?])))
+}
+
+fn input(name: &str, shape: &[usize]) -> Result<Tensor> {
+    Ok(Tensor::from_vec(seeded::input(name, shape)?, shape, &Device::Cpu)?)
+}
+
+fn conv(inputs: usize, outputs: usize, kernel: usize, stride: usize, vb: VarBuilder) -> Result<PackedConv> {
+    let weight = vb.get((outputs, inputs, kernel, kernel), "weight")?;
+    let bias = vb.get(outputs, "bias")?;
+    let options = ConvOptions { stride, ..ConvOptions::default() };
+    Ok(PackedConv::new(&weight, Some(&bias), options, Activation::Relu)?)
+}
+
+fn tower(blocks: usize, shapes: &[&[usize]], vb: VarBuilder) -> Result<Net> {
+    let channels = shapes.first().and_then(|shape| shape.first()).context("expected shapes")?;
+    ensure!(shapes.iter().all(|shape| shape[0] == *channels), "a tower keeps its channels");
+    let convs =
+        (0..blocks).map(|i| conv(*channels, *channels, 3, 1, vb.pp(i))).collect::<Result<Vec<_>>>()?;
+    let inputs = (0..)
+        .zip(shapes)
+        .map(|(i, shape)| input(&format!("input.{i}"), &[&[1], *shape].concat()))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Box::new(move || {
+        let through = |xs: &Tensor| {
+            convs
+                .iter()
+                .try_fold(xs.clone(), |xs, conv| conv.forward(&Region::whole(&xs)?, Pads::all(1), None))
+        };
+        inputs.iter().map(through).collect()
+    }))
+}
