@@ -5,10 +5,10 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
-use zoo_core::{Backbone, FeatureInfo, FrameSize, LayerCost, Tally};
-use zoo_kernels::{Activation, Region};
+use zoo_core::{Backbone, FeatureInfo, FrameSize, Tally};
+use zoo_kernels::Activation;
 
-use crate::{ConvNormAct, ConvSpec, Linear, SamePadding, Surroundings, ZeroBorder};
+use crate::{ConvNormAct, ConvSpec, InvertedResidual, SamePadding, Surroundings, Trunk, ZeroBorder};
 
 /// (expansion t, channels c, repeats n, first stride s): Table 2 of the paper.
 const SETTING: [(usize, usize, usize, usize); 7] = [
@@ -21,7 +21,8 @@ const SETTING: [(usize, usize, usize, usize); 7] = [
     (6, 320, 1, 1),
 ];
 const STEM_CHANNELS: usize = 32;
-const LAST_CHANNELS: usize = 1280;
+/// Of the last 1×1 convolution, scaled by `depth` too.
+pub(crate) const LAST_CHANNELS: usize = 1280;
 
 /// The features that [`Backbone::features`] gives: the last of strides 4, 8, 16 and 32, all linear.
 const LEVELS: [usize; 4] = [3, 6, 13, 17];
@@ -51,14 +52,18 @@ impl MobileNetV2Config {
     /// A channel count scaled by `depth`: rounded to the nearest multiple of `divisor`, up once more
     /// where that lost over 10 %.
     pub fn channels(&self, base: usize) -> usize {
-        let scaled = base as f64 * self.depth;
-        if self.divisor <= 1 {
-            return (scaled + 1e-6) as usize;
-        }
-        let divisor = self.divisor;
-        let nearest = ((scaled + divisor as f64 / 2.0) as usize / divisor * divisor).max(divisor);
-        if (nearest as f64) < 0.9 * scaled { nearest + divisor } else { nearest }
+        nearest_multiple(base as f64 * self.depth, self.divisor)
     }
+}
+
+/// The rounding of scaled channel counts in the MobileNets and what follows them; down to whole
+/// channels where the divisor is 1.
+pub(crate) fn nearest_multiple(scaled: f64, divisor: usize) -> usize {
+    if divisor <= 1 {
+        return (scaled + 1e-6) as usize;
+    }
+    let nearest = ((scaled + divisor as f64 / 2.0) as usize / divisor * divisor).max(divisor);
+    if (nearest as f64) < 0.9 * scaled { nearest + divisor } else { nearest }
 }
 
 /// A map inside the net, as `forward` passes it by.
@@ -70,91 +75,33 @@ pub enum Tap {
     Expansion(usize),
 }
 
-/// An inverted residual: 1×1 expansion, 3×3 depthwise, linear 1×1 projection, and the input added
-/// where the shapes agree.
-#[derive(Debug, Clone)]
-struct InvertedResidual {
+/// Reads the block's convolutions under `conv`, where the expansion comes first if there is one.
+fn inverted_residual(
+    cfg: &MobileNetV2Config,
     name: String,
-    expand: Option<ConvNormAct>,
-    depthwise: ConvNormAct,
-    project: ConvNormAct,
-    residual: bool,
-}
-
-impl InvertedResidual {
-    fn new(
-        cfg: &MobileNetV2Config,
-        name: String,
-        (inputs, outputs): (usize, usize),
-        stride: usize,
-        expansion: usize,
-        vb: VarBuilder,
-    ) -> Result<Self> {
-        let hidden = inputs * expansion;
-        let vb = vb.pp("conv");
-        let expand = (expansion > 1)
-            .then(|| {
-                let spec = ConvSpec::pointwise(inputs, hidden, cfg.bn_eps, Activation::Relu6);
-                ConvNormAct::new(spec, vb.pp(0).pp(0), vb.pp(0).pp(1))
-            })
-            .transpose()?;
-        let at = usize::from(expand.is_some());
-        let depthwise = ConvSpec::depthwise3(hidden, stride, cfg.bn_eps, Activation::Relu6);
-        let project = ConvSpec::pointwise(hidden, outputs, cfg.bn_eps, Activation::None);
-        Ok(Self {
-            name,
-            expand,
-            depthwise: ConvNormAct::new(depthwise.padded(cfg.padding), vb.pp(at).pp(0), vb.pp(at).pp(1))?,
-            project: ConvNormAct::new(project, vb.pp(at + 1), vb.pp(at + 2))?,
-            residual: stride == 1 && inputs == outputs,
+    (inputs, outputs): (usize, usize),
+    stride: usize,
+    expansion: usize,
+    vb: VarBuilder,
+) -> Result<InvertedResidual> {
+    let hidden = inputs * expansion;
+    let vb = vb.pp("conv");
+    let expand = (expansion > 1)
+        .then(|| {
+            let spec = ConvSpec::pointwise(inputs, hidden, cfg.bn_eps, Activation::Relu6);
+            ConvNormAct::new(spec, vb.pp(0).pp(0), vb.pp(0).pp(1))
         })
-    }
-
-    fn forward(
-        &self,
-        xs: &Tensor,
-        around: &mut dyn Surroundings,
-        expanded: &mut dyn FnMut(&Tensor) -> Result<()>,
-    ) -> Result<Tensor> {
-        let ys = match &self.expand {
-            Some(expand) => {
-                let ys = expand.forward(xs)?;
-                expanded(&ys)?;
-                ys
-            }
-            None => xs.clone(),
-        };
-        let region = around.place(&self.name, &ys)?;
-        let ys = self.depthwise.forward_region(&region)?;
-        if self.residual {
-            self.project.forward_region_add(&Region::whole(&ys)?, xs)
-        } else {
-            self.project.forward(&ys)
-        }
-    }
-
-    fn prepare(&mut self) -> Result<()> {
-        self.expand.iter_mut().try_for_each(ConvNormAct::prepare)?;
-        self.depthwise.prepare()?;
-        self.project.prepare()
-    }
-
-    fn cost(&self, input: FrameSize, tally: &mut Tally) -> FrameSize {
-        if let Some(expand) = &self.expand {
-            expand.cost(input, tally);
-        }
-        let output = self.project.cost(self.depthwise.cost(input, tally), tally);
-        if self.residual {
-            tally.push(LayerCost {
-                name: format!("{}.add", self.name),
-                params: 0,
-                macs: 0,
-                bias_adds: 0,
-                residual_adds: (self.project.spec().out_channels * output.area()) as u64,
-            });
-        }
-        output
-    }
+        .transpose()?;
+    let at = usize::from(expand.is_some());
+    let depthwise = ConvSpec::depthwise3(hidden, stride, cfg.bn_eps, Activation::Relu6);
+    let project = ConvSpec::pointwise(hidden, outputs, cfg.bn_eps, Activation::None);
+    Ok(InvertedResidual {
+        name,
+        expand,
+        depthwise: ConvNormAct::new(depthwise.padded(cfg.padding), vb.pp(at).pp(0), vb.pp(at).pp(1))?,
+        squeeze_excite: None,
+        project: ConvNormAct::new(project, vb.pp(at + 1), vb.pp(at + 2))?,
+    })
 }
 
 /// The net up to its last 1×1 convolution, `features.0` … `features.18`.
@@ -187,7 +134,7 @@ impl MobileNetV2 {
                 let stride = if repeat == 0 { first_stride } else { 1 };
                 let outputs = cfg.channels(base);
                 let name = format!("features.{i}");
-                blocks.push(InvertedResidual::new(
+                blocks.push(inverted_residual(
                     cfg,
                     name.clone(),
                     (inputs, outputs),
@@ -287,44 +234,20 @@ impl Backbone for MobileNetV2 {
     }
 }
 
-/// MobileNetV2 with its ImageNet head: global mean, then `classifier.1`.
-#[derive(Debug, Clone)]
-pub struct Classifier {
-    backbone: MobileNetV2,
-    head: Linear,
-}
-
-impl Classifier {
-    /// `vb` holds `features.*` and `classifier.1`, as torchvision's checkpoint does.
-    ///
-    /// # Errors
-    /// If a tensor is missing or has another shape.
-    pub fn new(cfg: &MobileNetV2Config, classes: usize, vb: VarBuilder) -> Result<Self> {
-        let backbone = MobileNetV2::new(cfg, vb.clone())?;
-        let head = Linear::new(cfg.channels(LAST_CHANNELS), classes, vb.pp("classifier").pp(1))?;
-        Ok(Self { backbone, head })
+impl Trunk for MobileNetV2 {
+    fn trunk(&self, xs: &Tensor) -> Result<Tensor> {
+        self.forward(xs, &mut ZeroBorder, &mut |_, _| Ok(()))
     }
 
-    /// Folds batch norm for inference.
-    ///
-    /// # Errors
-    /// If candle cannot compute the folded weights.
-    pub fn prepare(&mut self) -> Result<()> {
-        self.backbone.prepare()
+    fn trunk_channels(&self) -> usize {
+        self.last.spec().out_channels
     }
 
-    /// `xs`: `[B, 3, H, W]`, normalised. Result: class scores before softmax, `[B, classes]`.
-    ///
-    /// # Errors
-    /// If a shape does not fit.
-    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let xs = self.backbone.forward(xs, &mut ZeroBorder, &mut |_, _| Ok(()))?;
-        self.head.forward(&xs.mean((2, 3))?)
+    fn prepare(&mut self) -> Result<()> {
+        MobileNetV2::prepare(self)
     }
 
-    /// Counts every layer for an input of `input`.
-    pub fn cost(&self, input: FrameSize, tally: &mut Tally) {
-        self.backbone.cost(input, tally);
-        self.head.cost(tally);
+    fn cost(&self, input: FrameSize, tally: &mut Tally) {
+        MobileNetV2::cost(self, input, tally);
     }
 }

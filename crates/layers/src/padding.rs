@@ -15,7 +15,8 @@ pub enum SamePadding {
 }
 
 impl SamePadding {
-    /// Rows or columns (before, after) an axis of `size` for a filter of `kernel` at `stride`.
+    /// Rows or columns (before, after) an axis of `size` for a filter of `kernel` at `stride`. A
+    /// dilated filter counts with the gaps between its taps.
     pub fn axis(self, size: usize, kernel: usize, stride: usize) -> (usize, usize) {
         let reach = size.div_ceil(stride).saturating_sub(1) * stride + kernel;
         let total = reach.saturating_sub(size);
@@ -24,6 +25,47 @@ impl SamePadding {
             Self::Tf => total / 2,
         };
         (before, total.saturating_sub(before))
+    }
+
+    /// The amounts on all four sides of an input of `size`.
+    pub fn pads(self, size: FrameSize, kernel: usize, stride: usize) -> Pads {
+        Padding::Same(self).pads(size, kernel, stride)
+    }
+}
+
+/// The border of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// Follows the input's size, so that `ceil(size / stride)` outputs come out.
+    Same(SamePadding),
+    /// The same amounts for inputs of any size.
+    Fixed {
+        /// Rows above and columns to the left.
+        before: usize,
+        /// Rows below and columns to the right.
+        after: usize,
+    },
+}
+
+impl Default for Padding {
+    fn default() -> Self {
+        Self::Same(SamePadding::default())
+    }
+}
+
+impl From<SamePadding> for Padding {
+    fn from(padding: SamePadding) -> Self {
+        Self::Same(padding)
+    }
+}
+
+impl Padding {
+    /// Rows or columns (before, after) an axis: see [`SamePadding::axis`].
+    pub fn axis(self, size: usize, kernel: usize, stride: usize) -> (usize, usize) {
+        match self {
+            Self::Same(padding) => padding.axis(size, kernel, stride),
+            Self::Fixed { before, after } => (before, after),
+        }
     }
 
     /// The amounts on all four sides of an input of `size`.
@@ -51,11 +93,23 @@ mod tests {
             (Tf, 300, 3, 2, (0, 1)),
             (Tf, 75, 3, 2, (1, 1)),
             (Torch, 5, 1, 1, (0, 0)),
+            (Torch, 6, 1, 2, (0, 0)),
             (Tf, 1, 3, 2, (1, 1)),
             (Torch, 8, 5, 2, (2, 1)),
             (Tf, 8, 5, 2, (1, 2)),
+            (Torch, 224, 7, 2, (3, 2)),
         ] {
             assert_eq!(mode.axis(size, kernel, stride), expected, "{mode:?} {size} k{kernel} s{stride}");
         }
+    }
+
+    #[test]
+    fn fixed_amounts_do_not_follow_the_size() {
+        let padding = Padding::Fixed { before: 1, after: 2 };
+        for size in [1, 14, 15] {
+            assert_eq!(padding.axis(size, 5, 2), (1, 2), "{size}");
+        }
+        let pads = padding.pads(FrameSize::new(9, 4), 5, 2);
+        assert_eq!(pads, Pads { top: 1, bottom: 2, left: 1, right: 2 });
     }
 }

@@ -1,0 +1,7 @@
+//! Blocks against candle-nn's own layers, backbones against other projects' names, numbers and outputs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+
+mod backbones;
+mod blocks;
+mod mobilenet_v2;
+mod support;

@@ -1,0 +1,54 @@
+//! The backbone's own conventions; its names, numbers and outputs are in `backbones`.
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
+use zoo_core::Backbone;
+use zoo_layers::{MobileNetV2, MobileNetV2Config, SamePadding, Tap, ZeroBorder};
+
+#[test]
+fn channels_scale_as_the_two_conventions_say() {
+    let channels = |depth, divisor| {
+        let cfg = MobileNetV2Config { depth, divisor, ..Default::default() };
+        [32, 16, 24, 32, 64, 96, 160, 320, 1280].map(|c| cfg.channels(c))
+    };
+    assert_eq!(channels(1.0, 8), [32, 16, 24, 32, 64, 96, 160, 320, 1280]);
+    assert_eq!(channels(0.5, 1), [16, 8, 12, 16, 32, 48, 80, 160, 640]);
+    assert_eq!(channels(1.4, 1), [44, 22, 33, 44, 89, 134, 224, 448, 1792]);
+    assert_eq!(channels(0.5, 8), [16, 8, 16, 16, 32, 48, 80, 160, 640]);
+    assert_eq!(channels(1.4, 8), [48, 24, 32, 48, 88, 136, 224, 448, 1792]);
+}
+
+#[test]
+fn features_are_what_info_says_on_odd_sizes_too() {
+    let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+    for padding in [SamePadding::Torch, SamePadding::Tf] {
+        let cfg = MobileNetV2Config { depth: 0.5, padding, ..Default::default() };
+        let mut net = MobileNetV2::new(&cfg, vb.clone()).unwrap();
+        MobileNetV2::prepare(&mut net).unwrap();
+        let reductions: Vec<_> = net.info().iter().map(|f| f.reduction).collect();
+        assert_eq!(reductions, [4, 8, 16, 32]);
+        for (height, width) in [(64, 96), (33, 47), (1, 5)] {
+            let xs = Tensor::zeros((1, 3, height, width), DType::F32, &Device::Cpu).unwrap();
+            for (map, info) in net.features(&xs).unwrap().iter().zip(net.info()) {
+                let size = |n: usize| n.div_ceil(info.reduction);
+                assert_eq!(map.dims(), [1, info.channels, size(height), size(width)], "{}", info.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn taps_come_in_forward_order() {
+    let vb = VarBuilder::zeros(DType::F32, &Device::Cpu);
+    let net = MobileNetV2::new(&MobileNetV2Config { depth: 0.5, ..Default::default() }, vb).unwrap();
+    let xs = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu).unwrap();
+    let mut taps = Vec::new();
+    net.forward(&xs, &mut ZeroBorder, &mut |tap, _| {
+        taps.push(tap);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(taps[..4], [Tap::Feature(0), Tap::Feature(1), Tap::Expansion(2), Tap::Feature(2)]);
+    assert_eq!(taps.last(), Some(&Tap::Feature(18)));
+    assert_eq!(taps.len(), 19 + 16);
+}
