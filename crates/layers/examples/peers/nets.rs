@@ -4,7 +4,9 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use zoo_kernels::{Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, channels_last};
-use zoo_layers::{Classifier, MobileNetV2Config};
+use zoo_layers::{
+    Architecture, Classifier, EfficientNetConfig, EfficientNetNames, MobileNetV2Config, ResNetConfig,
+};
 use zoo_parity::seeded;
 
 use crate::vit;
@@ -21,7 +23,7 @@ pub type Net = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>> + Send + Sync>;
 ///
 /// | case | net |
 /// |---|---|
-/// | `mobilenet_v2:BxCxHxW` | a classifier, on images of that shape |
+/// | `mobilenet_v2:BxCxHxW`, `resnet18`, `resnet50`, `efficientnet_b1`, `efficientnet_lite0` | a classifier, on images of that shape |
 /// | `tower:N/CxHxW/CxHxW/..` | N convolutions 3×3 with bias and ReLU, shared by maps of these shapes |
 /// | `vit:H/BxNxC` | a pre-norm transformer block with H heads |
 /// | `conv:O/K/S/BxCxHxW` | one K×K convolution to O channels of stride S with bias and ReLU |
@@ -35,10 +37,14 @@ pub fn build(case: &str) -> Result<Option<Net>> {
     let arguments: Vec<&[usize]> = arguments.iter().map(Vec::as_slice).collect();
     let vb = seeded::var_builder(None, DType::F32, &Device::Cpu);
     Ok(Some(match (kind, arguments.as_slice()) {
-        ("mobilenet_v2", [shape]) => {
-            let mut net = Classifier::new(&MobileNetV2Config::default(), CLASSES, vb)?;
-            net.prepare()?;
-            single(shape, move |xs| net.forward(xs))?
+        ("mobilenet_v2", [shape]) => classifier(&MobileNetV2Config::default(), shape, vb)?,
+        ("resnet18", [shape]) => classifier(&ResNetConfig::resnet18(), shape, vb)?,
+        ("resnet50", [shape]) => classifier(&ResNetConfig::resnet50(), shape, vb)?,
+        ("efficientnet_b1", [shape]) => classifier(&EfficientNetConfig::b1(), shape, vb)?,
+        ("efficientnet_lite0", [shape]) => {
+            // timm's `efficientnet_lite0`, which pads as PyTorch does.
+            let names = EfficientNetNames::Timm;
+            classifier(&EfficientNetConfig { lite: true, names, ..EfficientNetConfig::b0() }, shape, vb)?
         }
         ("tower", [[blocks], shapes @ ..]) => tower(*blocks, shapes, vb)?,
         ("vit", [[heads], shape]) => {
@@ -60,6 +66,12 @@ pub fn build(case: &str) -> Result<Option<Net>> {
         }
         _ => return Ok(None),
     }))
+}
+
+fn classifier(architecture: impl Into<Architecture>, shape: &[usize], vb: VarBuilder) -> Result<Net> {
+    let mut net = Classifier::new(architecture, CLASSES, vb)?;
+    net.prepare()?;
+    single(shape, move |xs| net.forward(xs))
 }
 
 /// Numbers and shapes: `3/64x49x96`.
