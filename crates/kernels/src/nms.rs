@@ -1,39 +1,87 @@
 //! Greedy non-maximum suppression.
 
-/// Greedy non-maximum suppression over `boxes` (x0, y0, x1, y1; exact areas, no added pixel).
-///
-/// Boxes are visited by falling score, equal scores by rising index; a box is dropped when its
-/// intersection with a kept box exceeds `iou` times their union. Returns the kept indices in
-/// visiting order, `limit` at most. A box with a NaN score is never kept; a box with a NaN
-/// coordinate shares no area with any other.
+use std::collections::HashMap;
+
+/// The rule by which boxes (x0, y0, x1, y1) suppress each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Nms {
+    /// A box is dropped when its overlap with a kept one exceeds this.
+    pub iou: f32,
+    /// At most so many boxes are kept.
+    pub limit: usize,
+    /// Sides are `x1 − x0 + 1` long: the corners are pixels that belong to the box.
+    pub plus_one: bool,
+    /// An overlap of exactly `iou` drops a box too.
+    pub at_threshold: bool,
+}
+
+impl Nms {
+    /// Exact areas; what overlaps by more than `iou` is dropped; no limit.
+    pub const fn new(iou: f32) -> Self {
+        Self { iou, limit: usize::MAX, plus_one: false, at_threshold: false }
+    }
+
+    /// The boxes that are kept, by falling score, equal scores by rising index. A box with a NaN score
+    /// is never kept; one with a NaN coordinate neither suppresses nor is suppressed.
+    pub fn keep(&self, boxes: &[[f32; 4]], scores: &[f32]) -> Vec<usize> {
+        self.greedy(boxes, scores, |_| 0)
+    }
+
+    /// As [`Nms::keep`], where only boxes of one class suppress each other; `limit` is for all together.
+    pub fn keep_by_class(&self, boxes: &[[f32; 4]], scores: &[f32], classes: &[usize]) -> Vec<usize> {
+        let known = boxes.len().min(classes.len());
+        self.greedy(&boxes[..known], scores, |i| classes[i])
+    }
+
+    fn greedy(&self, boxes: &[[f32; 4]], scores: &[f32], class: impl Fn(usize) -> usize) -> Vec<usize> {
+        let known = boxes.len().min(scores.len());
+        let mut order: Vec<usize> = (0..known).filter(|&i| !scores[i].is_nan()).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+        let mut kept = Vec::new();
+        let mut by_class = HashMap::<usize, Vec<Sided>>::new();
+        for i in order {
+            if kept.len() >= self.limit {
+                break;
+            }
+            let candidate = self.sized(boxes[i]);
+            let rivals = by_class.entry(class(i)).or_default();
+            // `min` and `max` pass over a NaN, which would make a box of one known edge.
+            if boxes[i].iter().any(|v| v.is_nan()) {
+                kept.push(i);
+            } else if !rivals.iter().any(|rival| self.suppresses(rival, &candidate)) {
+                kept.push(i);
+                rivals.push(candidate);
+            }
+        }
+        kept
+    }
+
+    fn sized(&self, corners: [f32; 4]) -> Sided {
+        let [x0, y0, x1, y1] = corners;
+        Sided { corners, area: self.side(x0, x1) * self.side(y0, y1) }
+    }
+
+    fn side(&self, from: f32, to: f32) -> f32 {
+        (to - from + if self.plus_one { 1.0 } else { 0.0 }).max(0.0)
+    }
+
+    fn suppresses(&self, a: &Sided, b: &Sided) -> bool {
+        let ([ax0, ay0, ax1, ay1], [bx0, by0, bx1, by1]) = (a.corners, b.corners);
+        let shared = self.side(ax0.max(bx0), ax1.min(bx1)) * self.side(ay0.max(by0), ay1.min(by1));
+        let limit = self.iou * (a.area + b.area - shared);
+        shared > limit || (self.at_threshold && shared == limit && shared > 0.0)
+    }
+}
+
+/// A box with its area.
+struct Sided {
+    corners: [f32; 4],
+    area: f32,
+}
+
+/// [`Nms::keep`] by the plain rule, `limit` boxes at most.
 pub fn nms(boxes: &[[f32; 4]], scores: &[f32], iou: f32, limit: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..boxes.len().min(scores.len())).filter(|&i| !scores[i].is_nan()).collect();
-    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-    let mut kept: Vec<usize> = Vec::new();
-    for i in order {
-        if kept.len() >= limit {
-            break;
-        }
-        if kept.iter().all(|&k| !suppresses(&boxes[k], &boxes[i], iou)) {
-            kept.push(i);
-        }
-    }
-    kept
-}
-
-fn area(b: &[f32; 4]) -> f32 {
-    (b[2] - b[0]).max(0.0) * (b[3] - b[1]).max(0.0)
-}
-
-fn suppresses(a: &[f32; 4], b: &[f32; 4], iou: f32) -> bool {
-    // `min` and `max` pass over a NaN, which would make a box of one known edge.
-    if a.iter().chain(b).any(|v| v.is_nan()) {
-        return false;
-    }
-    let width = (a[2].min(b[2]) - a[0].max(b[0])).max(0.0);
-    let height = (a[3].min(b[3]) - a[1].max(b[1])).max(0.0);
-    let shared = width * height;
-    shared > iou * (area(a) + area(b) - shared)
+    Nms { limit, ..Nms::new(iou) }.keep(boxes, scores)
 }
 
 #[cfg(test)]
@@ -72,5 +120,42 @@ mod tests {
     fn a_nan_box_neither_suppresses_nor_panics() {
         let boxes = [[f32::NAN, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]];
         assert_eq!(nms(&boxes, &[0.9, 0.8], 0.5, 9), [0, 1]);
+    }
+
+    #[test]
+    fn only_boxes_of_one_class_meet() {
+        let scores = [0.9, 0.8, 0.7, 0.6];
+        let rule = Nms::new(0.3);
+        for (name, classes, limit, kept) in [
+            ("one class", [4, 4, 4, 4], 9, vec![0, 3]),
+            ("two on one place", [1, 2, 1, 1], 9, vec![0, 1, 3]),
+            ("none meet", [1, 2, 3, 1], 9, vec![0, 1, 2, 3]),
+            ("the limit is for all", [1, 2, 3, 1], 3, vec![0, 1, 2]),
+        ] {
+            assert_eq!(Nms { limit, ..rule }.keep_by_class(&BOXES, &scores, &classes), kept, "{name}");
+        }
+        assert_eq!(rule.keep_by_class(&BOXES, &scores, &[1]), [0], "a box without a class");
+    }
+
+    #[test]
+    fn the_pixel_and_the_threshold_are_options() {
+        let boxes = [[0.0, 0.0, 4.0, 2.0], [2.0, 0.0, 6.0, 2.0]];
+        let kept = |iou: f32, plus_one: bool, at_threshold: bool| {
+            Nms { plus_one, at_threshold, ..Nms::new(iou) }.keep(&boxes, &[0.9, 0.8]).len()
+        };
+        // Exact areas: 4 / (8 + 8 − 4) = 1/3. With the pixel: 9 / (15 + 15 − 9) = 3/7.
+        for (iou, plus_one, at_threshold, want) in
+            [(0.3, false, false, 1), (0.4, false, false, 2), (0.4, true, false, 1), (0.43, true, false, 2)]
+        {
+            assert_eq!(kept(iou, plus_one, at_threshold), want, "{iou} {plus_one} {at_threshold}");
+        }
+        let halves = [[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.0]];
+        for (at_threshold, want) in [(false, 2), (true, 1)] {
+            let rule = Nms { at_threshold, ..Nms::new(0.5) };
+            assert_eq!(rule.keep(&halves, &[0.9, 0.8]).len(), want, "exactly half, {at_threshold}");
+        }
+        let apart = [[0.0, 0.0, 1.0, 1.0], [5.0, 5.0, 6.0, 6.0], [7.0, 7.0, 7.0, 7.0]];
+        let rule = Nms { at_threshold: true, ..Nms::new(0.0) };
+        assert_eq!(rule.keep(&apart, &[0.9, 0.8, 0.7]).len(), 3, "boxes that share nothing stay");
     }
 }

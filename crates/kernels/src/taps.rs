@@ -49,6 +49,12 @@ impl Taps {
         &self.taps[self.starts[output]..self.starts[output + 1]]
     }
 
+    /// The inputs that are used: the first, and one past the last.
+    pub(crate) fn span(&self) -> Option<(usize, usize)> {
+        let inputs = || self.taps.iter().map(|tap| tap.0);
+        Some((inputs().min()?, inputs().max()? + 1))
+    }
+
     /// The map of gradients: what was an input becomes an output.
     pub(crate) fn transposed(&self) -> Self {
         let mut users = vec![Vec::new(); self.inputs];

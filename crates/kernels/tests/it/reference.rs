@@ -65,7 +65,7 @@ pub fn assert_gradients(name: &str, inputs: &[&Tensor], f: impl Fn(&[Tensor]) ->
     for (i, input) in inputs.iter().enumerate() {
         let grad = Values::of(grads.get(&tracked[i]).unwrap()).values;
         let values = Values::of(input).values;
-        let step = 1e-5;
+        let step = 1e-6;
         for at in (0..values.len()).step_by(values.len().div_ceil(40)) {
             let shifted = |by: f64| -> f64 {
                 let mut values = values.clone();
@@ -76,7 +76,7 @@ pub fn assert_gradients(name: &str, inputs: &[&Tensor], f: impl Fn(&[Tensor]) ->
             };
             let want = (shifted(step) - shifted(-step)) / (2.0 * step);
             assert!(
-                (grad[at] - want).abs() < 1e-7,
+                (grad[at] - want).abs() < 1e-6 * want.abs().max(1.0),
                 "{name}, input {i} at {at}: got {}, want {want}",
                 grad[at]
             );
