@@ -18,7 +18,12 @@
 //! | [`channels_last`] | input | |
 //! | [`max_pool2d`], [`avg_pool2d`], [`adaptive_avg_pool2d`], [`global_avg_pool2d`] | input | |
 //! | [`resize2d`] | input | |
-//! | [`nms`] | (boxes, no tensors) | |
+//! | [`grid_sample`], [`warp`] | input and positions | |
+//! | [`deform_conv2d`] | input, offset, mask, weight and bias | |
+//! | [`PackedDeformConv`], [`PackedTransposedConv`] | (inference) | |
+//! | [`roi_align`] | input | |
+//! | [`patchwise_conv2d`], [`patches_with_halo`] | input, weights and bias | |
+//! | [`nms`], [`Nms`] | (boxes, no tensors) | |
 #![allow(
     unsafe_code,
     reason = "calls to functions compiled for instruction sets that were found at run time"
@@ -26,6 +31,8 @@
 
 mod activation;
 mod attention;
+mod bilinear;
+mod deform;
 mod depthwise;
 mod epilogue;
 mod isa;
@@ -33,30 +40,39 @@ mod nms;
 mod norm;
 mod operation;
 mod packed;
+mod patchwise;
 mod pool;
 mod pooling;
 mod region;
 mod resize;
+mod roi_align;
 mod rows;
+mod sample;
 mod simd;
 mod softmax;
 mod taps;
 mod transpose;
+mod transposed;
 mod vector_math;
 mod window;
 
 pub use activation::activate;
 pub use attention::attention;
+pub use deform::{PackedDeformConv, deform_conv2d};
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
 pub use epilogue::{Activation, bias_act};
 pub use isa::Isa;
-pub use nms::nms;
+pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
 pub use packed::{ConvOptions, PackedConv, PackedDepthwise, PackedLinear, inverted_residual};
+pub use patchwise::{Halo, Patchwise, WeightOrder, patches_with_halo, patchwise_conv2d};
 pub use pool::on_pool;
 pub use pooling::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use region::{Pads, Region};
 pub use resize::{Interpolation, resize2d};
+pub use roi_align::{RoiAlign, roi_align};
+pub use sample::{Outside, grid_sample, warp};
 pub use softmax::softmax;
 pub use transpose::channels_last;
+pub use transposed::{PackedTransposedConv, TransposedOptions};
 pub use window::{plane_for, write_window};

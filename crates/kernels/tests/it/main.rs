@@ -2,9 +2,15 @@
 //! on every instruction set that this machine has.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod deform;
 mod packed;
+mod patchwise;
 mod planes;
 mod pooling;
 mod reference;
 mod resize;
+mod roi_align;
+mod sample;
 mod support;
+mod transformer;
+mod transposed;

@@ -1,0 +1,304 @@
+//! The convolution itself.
+
+use rayon::prelude::*;
+
+use super::{Grid, WeightOrder};
+use crate::epilogue::{Activation, Float};
+use crate::isa::Isa;
+use crate::operation::items_per_task;
+use crate::packed::tile::{Tile, compute, panels};
+use crate::packed::{Shared, filled};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::vector_math::activate;
+
+/// Pixels that go through all panels before the next: their inputs and outputs stay in the cache.
+const PIXELS: usize = 96;
+
+/// In f32, through the tiles of all dense products.
+pub(super) fn packed(
+    grid: &Grid,
+    isa: Isa,
+    xs: &[f32],
+    (weights, stride): (&[f32], usize),
+    bias: &[f32],
+    act: Activation,
+) -> Vec<f32> {
+    let outputs = grid.options.outputs;
+    let macs = grid.weights() * grid.patch_h * grid.patch_w;
+    let per_task = items_per_task(grid.patches(), macs);
+    // SAFETY: the patches make up all outputs, and each is written by its own task.
+    unsafe {
+        filled(grid.batch * grid.out_h() * grid.out_w() * outputs, |out| {
+            (0..grid.patches()).into_par_iter().with_min_len(per_task).for_each_init(
+                Scratch::default,
+                |scratch, patch| {
+                    let weights = &weights[patch * stride..][..grid.weights()];
+                    let task = Patch { grid, xs, weights, bias, act, out, patch, scratch };
+                    if grid.is_depthwise() {
+                        dispatch(isa, Depthwise(task));
+                    } else {
+                        dispatch(isa, Dense(task));
+                    }
+                },
+            );
+        })
+    }
+}
+
+/// What a thread keeps from patch to patch.
+#[derive(Default)]
+struct Scratch {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    places: Vec<*const f32>,
+    out: Vec<f32>,
+}
+
+/// One patch.
+struct Patch<'a> {
+    grid: &'a Grid,
+    xs: &'a [f32],
+    weights: &'a [f32],
+    bias: &'a [f32],
+    act: Activation,
+    out: Shared,
+    patch: usize,
+    scratch: &'a mut Scratch,
+}
+
+struct Dense<'a>(Patch<'a>);
+
+impl Kernel for Dense<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Patch { grid, xs, weights, bias, act, out, patch, scratch } = self.0;
+        let Scratch { weights: packed, bias: packed_bias, places, out: rows } = scratch;
+        let (taps, depth, outputs) = (grid.taps(), grid.group_inputs(), grid.options.outputs);
+        let group_outputs = grid.group_outputs();
+        let vectors = group_outputs.div_ceil(S::LANES);
+        let widest = S::TILES.iter().map(|t| t.0).max().unwrap_or(1);
+        // (vectors, first input, first output, channels) of neighbouring outputs that are computed together.
+        let all_panels = || {
+            (0..grid.options.groups).flat_map(move |group| {
+                panels(vectors, widest).scan(0, move |first, vectors| {
+                    let channels = (vectors * S::LANES).min(group_outputs - *first);
+                    let panel = (vectors, group * depth, group * group_outputs + *first, channels);
+                    *first += channels;
+                    Some(panel)
+                })
+            })
+        };
+        packed_bias.clear();
+        for (vectors, _, output, channels) in all_panels() {
+            packed_bias.extend_from_slice(&bias[output..output + channels]);
+            packed_bias.resize(packed_bias.len() + vectors * S::LANES - channels, 0.0);
+        }
+        let straight = grid.options.order == WeightOrder::OutputLast
+            && grid.options.groups == 1
+            && vectors <= widest
+            && outputs == vectors * S::LANES;
+        if !straight {
+            packed.clear();
+            for (vectors, _, output, channels) in all_panels() {
+                pack(grid, weights, (output, channels), vectors * S::LANES, packed);
+            }
+        }
+        let weights = if straight { weights.as_ptr() } else { packed.as_ptr() };
+        let pixels = grid.patch_h * grid.patch_w;
+        for first in (0..pixels).step_by(PIXELS) {
+            let count = PIXELS.min(pixels - first);
+            let pixel = |p: usize| grid.pixel(patch, (first + p) / grid.patch_w, (first + p) % grid.patch_w);
+            places.clear();
+            for tap in 0..taps {
+                places.extend((0..count).map(|p| xs[grid.place(pixel(p), tap) * grid.inputs..].as_ptr()));
+            }
+            rows.resize(count * outputs, 0.0);
+            let (mut weights, mut bias) = (weights, packed_bias.as_ptr());
+            for (vectors, input, output, channels) in all_panels() {
+                let tallest = S::TILES.iter().find(|t| t.0 == vectors).map_or(1, |t| t.1);
+                let tiles = count.div_ceil(tallest);
+                let mut done = 0;
+                for tile in 0..tiles {
+                    let height = count / tiles + usize::from(tile < count % tiles);
+                    // SAFETY: a place has `inputs` values, of which the panel reads `depth` from
+                    // `input` on; weights and bias hold the panels one after the other, in whole
+                    // vectors; `rows` has room for `count` pixels of all outputs. S is entered.
+                    unsafe {
+                        let tile = Tile {
+                            rows: places.as_ptr().add(done),
+                            row_step: count,
+                            offset: input,
+                            value_step: 1,
+                            taps,
+                            depth,
+                            weights,
+                            bias,
+                            out: rows.as_mut_ptr().add(done * outputs + output),
+                            residual: std::ptr::null(),
+                            stride: outputs,
+                            last: channels - (vectors - 1) * S::LANES,
+                            act,
+                        };
+                        compute::<S>(&tile, vectors, height);
+                    }
+                    done += height;
+                }
+                // SAFETY: to the next panel, or to the end.
+                unsafe {
+                    weights = weights.add(taps * depth * vectors * S::LANES);
+                    bias = bias.add(vectors * S::LANES);
+                }
+            }
+            let mut done = 0;
+            while done < count {
+                let run = (grid.patch_w - (first + done) % grid.patch_w).min(count - done);
+                let rows = &rows[done * outputs..][..run * outputs];
+                // SAFETY: neighbouring pixels of a row of the patch, which no other task writes.
+                unsafe { rows.as_ptr().copy_to_nonoverlapping(out.at(pixel(done) * outputs), rows.len()) };
+                done += run;
+            }
+        }
+    }
+}
+
+/// Appends the weights of some outputs as `[tap][input][columns]`, with zeros after the last.
+#[inline(always)]
+fn pack(
+    grid: &Grid,
+    weights: &[f32],
+    (output, channels): (usize, usize),
+    columns: usize,
+    packed: &mut Vec<f32>,
+) {
+    let (taps, depth) = (grid.taps(), grid.group_inputs());
+    let from = packed.len();
+    packed.resize(from + taps * depth * columns, 0.0);
+    let packed = &mut packed[from..];
+    match grid.options.order {
+        WeightOrder::OutputLast => {
+            for (to, row) in packed.chunks_exact_mut(columns).zip(weights.chunks_exact(grid.options.outputs))
+            {
+                to[..channels].copy_from_slice(&row[output..output + channels]);
+            }
+        }
+        WeightOrder::OutputFirst => {
+            let size = depth * taps;
+            let rows = &weights[output * size..][..channels * size];
+            for tap in 0..taps {
+                for input in 0..depth {
+                    let to = &mut packed[(tap * depth + input) * columns..][..channels];
+                    for (column, to) in to.iter_mut().enumerate() {
+                        *to = rows[column * size + input * taps + tap];
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Depthwise<'a>(Patch<'a>);
+
+impl Kernel for Depthwise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Patch { grid, xs, weights, bias, act, out, patch, scratch } = self.0;
+        let (taps, c) = (grid.taps(), grid.inputs);
+        let weights = match grid.options.order {
+            WeightOrder::OutputLast => weights,
+            WeightOrder::OutputFirst => {
+                scratch.weights.resize(weights.len(), 0.0);
+                grid.ordered(weights, &mut scratch.weights);
+                &scratch.weights
+            }
+        };
+        let places = &mut scratch.places;
+        for i in 0..grid.patch_h {
+            for j in 0..grid.patch_w {
+                let pixel = grid.pixel(patch, i, j);
+                places.clear();
+                places.extend((0..taps).map(|tap| xs[grid.place(pixel, tap) * c..][..c].as_ptr()));
+                for channel in (0..c).step_by(S::LANES) {
+                    let lanes = S::LANES.min(c - channel);
+                    // SAFETY: places, bias and each tap's weights have `c` values, of which `lanes`
+                    // are read; the pixel is this task's. S is entered.
+                    unsafe {
+                        let mut sum = S::load_first(bias.as_ptr().add(channel), lanes);
+                        for (tap, place) in places.iter().enumerate() {
+                            let w = S::load_first(weights.as_ptr().add(tap * c + channel), lanes);
+                            sum = S::fma(S::load_first(place.add(channel), lanes), w, sum);
+                        }
+                        S::store_first(out.at(pixel * c + channel), activate::<S>(sum, act), lanes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// In any float type, without bias and activation: for gradients that are checked in f64.
+pub(super) fn plain<T: Float>(grid: &Grid, isa: Isa, xs: &[T], (weights, stride): (&[T], usize)) -> Vec<T> {
+    let outputs = grid.options.outputs;
+    let mut ys = vec![T::ZERO; grid.batch * grid.out_h() * grid.out_w() * outputs];
+    ys.par_chunks_mut(grid.patch_h * grid.out_w() * outputs).enumerate().for_each(|(strip, ys)| {
+        dispatch(isa, Plain { grid, xs, weights, stride, strip, ys });
+    });
+    ys
+}
+
+/// A row of patches.
+struct Plain<'a, T> {
+    grid: &'a Grid,
+    xs: &'a [T],
+    weights: &'a [T],
+    stride: usize,
+    strip: usize,
+    /// Zeros before.
+    ys: &'a mut [T],
+}
+
+impl<T: Float> Kernel for Plain<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let grid = self.grid;
+        let (outputs, per_group) = (grid.options.outputs, grid.group_outputs());
+        let mut ordered = vec![T::ZERO; grid.weights()];
+        for n in 0..grid.columns {
+            let patch = self.strip * grid.columns + n;
+            grid.ordered(&self.weights[patch * self.stride..][..grid.weights()], &mut ordered);
+            for at in 0..grid.patch_h * grid.patch_w {
+                let (i, j) = (at / grid.patch_w, at % grid.patch_w);
+                let pixel = grid.pixel(patch, i, j);
+                let ys = &mut self.ys[(i * grid.out_w() + n * grid.patch_w + j) * outputs..][..outputs];
+                grid.each_input(pixel, |x, tap, input, group| {
+                    let weights = &ordered[(tap * grid.group_inputs() + input) * outputs..][..outputs];
+                    let channels = group * per_group..(group + 1) * per_group;
+                    for (y, &w) in ys[channels.clone()].iter_mut().zip(&weights[channels]) {
+                        *y += self.xs[x] * w;
+                    }
+                });
+            }
+        }
+    }
+}
+
+impl Grid {
+    /// Calls `f(place of the value in the map, tap, input of the group, group)` for each value that an
+    /// output pixel of the batch reads.
+    #[inline(always)]
+    pub(super) fn each_input(&self, pixel: usize, mut f: impl FnMut(usize, usize, usize, usize)) {
+        for tap in 0..self.taps() {
+            let place = self.place(pixel, tap) * self.inputs;
+            for group in 0..self.options.groups {
+                for input in 0..self.group_inputs() {
+                    f(place + group * self.group_inputs() + input, tap, input, group);
+                }
+            }
+        }
+    }
+}
