@@ -14,8 +14,8 @@ use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::packed::tile::{Tile, compute, panels};
 use crate::packed::{Shared, filled};
-use crate::rows::{exp_shifted, largest, normaliser, shift};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::rows::{add_largest, exp_shifted, largest, multiply, normaliser, shift};
+use crate::simd::{Kernel, Simd, dispatch, transpose4};
 use crate::softmax::softmax;
 
 /// Most queries of a block, and most keys: their scores and the keys' panel stay in the near caches.
@@ -247,13 +247,14 @@ struct Packed {
 
 /// The panels of a product with `columns` columns: first column and vectors.
 #[inline(always)]
-fn each_panel<S: Simd>(columns: usize, mut f: impl FnMut(usize, usize)) {
+fn panels_of<S: Simd>(columns: usize) -> impl Iterator<Item = (usize, usize)> {
     let widest = S::TILES.iter().map(|&(vectors, _)| vectors).max().unwrap_or(1);
     let mut first = 0;
-    for vectors in panels(columns.div_ceil(S::LANES), widest) {
-        f(first, vectors);
+    panels(columns.div_ceil(S::LANES), widest).map(move |vectors| {
+        let panel = (first, vectors);
         first += vectors * S::LANES;
-    }
+        panel
+    })
 }
 
 /// Packs the keys and values of a head.
@@ -274,17 +275,17 @@ impl Kernel for Pack<'_> {
         let mut values = vec![0.0; count * padded_width];
         for from in (0..count).step_by(KEYS) {
             let len = KEYS.min(count - from);
-            each_panel::<S>(len, |first, vectors| {
+            for (first, vectors) in panels_of::<S>(len) {
                 let columns = vectors * S::LANES;
                 let panel = &mut keys[(from + first) * depth..][..columns * depth];
-                for column in 0..columns.min(len - first) {
-                    let key = call.k.row(head, from + first + column, depth);
-                    for (to, x) in panel[column..].iter_mut().step_by(columns).zip(key) {
-                        *to = x * call.scale;
-                    }
+                let present = columns.min(len - first);
+                for column in (0..present).step_by(4) {
+                    let key =
+                        |i: usize| call.k.row(head, from + first + (column + i).min(present - 1), depth);
+                    transpose(std::array::from_fn(key), call.scale, &mut panel[column..], columns);
                 }
-            });
-            each_panel::<S>(width, |first, vectors| {
+            }
+            for (first, vectors) in panels_of::<S>(width) {
                 let columns = vectors * S::LANES;
                 let panel = &mut values[from * padded_width + first * len..][..columns * len];
                 for (i, to) in panel.chunks_exact_mut(columns).enumerate() {
@@ -292,11 +293,32 @@ impl Kernel for Pack<'_> {
                     let columns = columns.min(value.len());
                     to[..columns].copy_from_slice(&value[..columns]);
                 }
-            });
+            }
         }
         let mut absent = vec![0.0; padded];
         absent[count..].fill(f32::NEG_INFINITY);
         Packed { keys, absent, values, zeros: vec![0.0; padded_width] }
+    }
+}
+
+/// Writes `scale` times four rows as columns next to each other, `step` values from row to row.
+#[inline(always)]
+fn transpose(rows: [&[f32]; 4], scale: f32, to: &mut [f32], step: usize) {
+    let depth = rows[0].len();
+    let whole = depth - depth % 4;
+    assert!(rows.iter().all(|row| row.len() == depth) && to.len() >= (depth - 1) * step + 4);
+    let [a, b, c, d] = rows;
+    for from in (0..whole).step_by(4) {
+        // SAFETY: four values from here on lie inside the rows; four values at each of four steps from
+        // here on lie inside what is written to, as just asserted.
+        unsafe {
+            let block =
+                [a.as_ptr().add(from), b.as_ptr().add(from), c.as_ptr().add(from), d.as_ptr().add(from)];
+            transpose4(block, scale, to.as_mut_ptr().add(from * step), step);
+        }
+    }
+    for from in whole..depth {
+        to[from * step..][..4].copy_from_slice(&[a[from], b[from], c[from], d[from]].map(|x| x * scale));
     }
 }
 
@@ -319,7 +341,7 @@ impl Product<'_> {
     /// `columns` values, `stride` apart, and nobody else touches them.
     #[inline(always)]
     unsafe fn compute<S: Simd>(&self) {
-        each_panel::<S>(self.columns, |first, vectors| {
+        for (first, vectors) in panels_of::<S>(self.columns) {
             let tallest = S::TILES.iter().find(|t| t.0 == vectors).map_or(1, |t| t.1);
             let columns = vectors * S::LANES;
             let weights = &self.weights[first * self.depth..][..columns * self.depth];
@@ -340,6 +362,7 @@ impl Product<'_> {
                         taps: 1,
                         depth: self.depth,
                         weights: weights.as_ptr(),
+                        weight_step: 0,
                         bias: bias.as_ptr(),
                         out,
                         residual: if self.accumulate { out } else { std::ptr::null() },
@@ -351,7 +374,7 @@ impl Product<'_> {
                 }
                 done += rows;
             }
-        });
+        }
     }
 }
 
@@ -398,24 +421,29 @@ impl Kernel for Block<'_> {
             unsafe { product.compute::<S>() };
             for (i, (scores, running)) in scores.chunks_exact_mut(width).zip(&mut running).enumerate() {
                 let scores = &mut scores[..padded];
-                for bias in &call.biases {
-                    let bias = bias.row(head, queries.start + i, keys);
-                    for (score, bias) in scores.iter_mut().zip(&bias[from..from + len]) {
-                        *score += bias;
+                // SAFETY: `padded` values are whole vectors; rows of the result are this block's, and
+                // have been written where there was a block of keys before; S is entered.
+                *running = unsafe {
+                    let mut top = f32::NEG_INFINITY;
+                    for bias in &call.biases {
+                        let bias = bias.row(head, queries.start + i, keys);
+                        top = add_largest::<S>(scores, &bias[from..from + len]);
                     }
-                }
-                let (before, sum) = *running;
-                // SAFETY: `padded` values are whole vectors; S is entered.
-                let (largest, sum) = unsafe {
-                    let largest = largest::<S>(scores).max(before);
-                    let shift = shift(largest);
-                    let outdated = (before - shift).exp();
-                    if from > 0 && outdated < 1.0 {
-                        scale_row(out.add(i * stride), values, outdated);
+                    if call.biases.is_empty() {
+                        top = largest::<S>(scores);
                     }
-                    (largest, sum * outdated + exp_shifted::<S>(scores, shift))
+                    let (before, sum) = *running;
+                    let top = top.max(before);
+                    let shift = shift(top);
+                    let new = exp_shifted::<S>(scores, shift);
+                    if from > 0 {
+                        let outdated = (before - shift).exp();
+                        multiply::<S>(out.add(i * stride), values, outdated);
+                        (top, sum * outdated + new)
+                    } else {
+                        (top, new)
+                    }
                 };
-                *running = (largest, sum);
             }
             let score_rows: Vec<_> = scores.chunks_exact(width).map(<[f32]>::as_ptr).collect();
             let product = Product {
@@ -432,19 +460,8 @@ impl Kernel for Block<'_> {
             unsafe { product.compute::<S>() };
         }
         for (i, (_, sum)) in running.into_iter().enumerate() {
-            // SAFETY: the row is this block's, and has been written.
-            unsafe { scale_row(out.add(i * stride), values, normaliser(sum)) };
+            // SAFETY: the row is this block's, and has been written; S is entered.
+            unsafe { multiply::<S>(out.add(i * stride), values, normaliser(sum)) };
         }
     }
-}
-
-/// Multiplies a row.
-///
-/// # Safety
-/// `row` is good for `len` initialised values that nobody else touches.
-#[inline(always)]
-unsafe fn scale_row(row: *mut f32, len: usize, scale: f32) {
-    // SAFETY: the caller's promise.
-    let row = unsafe { std::slice::from_raw_parts_mut(row, len) };
-    row.iter_mut().for_each(|y| *y *= scale);
 }

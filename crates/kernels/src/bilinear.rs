@@ -32,19 +32,20 @@ impl Corners {
         Some(Self { pixels: places.map(|p| p.0), inside: places.map(|p| p.1), part: (y - top, x - left) })
     }
 
+    #[inline(always)]
+    fn weights(&self) -> [f64; 4] {
+        let (y, x) = self.part;
+        [(1.0 - y) * (1.0 - x), (1.0 - y) * x, y * (1.0 - x), y * x]
+    }
+
     /// The pixels inside the map with their weights, and how the weights change with row and column.
     #[inline(always)]
     pub(crate) fn each(&self, mut f: impl FnMut(usize, f64, (f64, f64))) {
-        let (y, x) = self.part;
-        let weights = [
-            ((1.0 - y) * (1.0 - x), (x - 1.0, y - 1.0)),
-            ((1.0 - y) * x, (-x, 1.0 - y)),
-            (y * (1.0 - x), (1.0 - x, -y)),
-            (y * x, (x, y)),
-        ];
-        for ((pixel, inside), (weight, slopes)) in self.pixels.into_iter().zip(self.inside).zip(weights) {
-            if inside {
-                f(pixel, weight, slopes);
+        let ((y, x), weights) = (self.part, self.weights());
+        let slopes = [(x - 1.0, y - 1.0), (-x, 1.0 - y), (1.0 - x, -y), (x, y)];
+        for corner in 0..4 {
+            if self.inside[corner] {
+                f(self.pixels[corner], weights[corner], slopes[corner]);
             }
         }
     }
@@ -54,14 +55,7 @@ impl Corners {
     pub(crate) fn sample<T: Float>(&self, xs: &[T], stride: usize, scale: T, ys: &mut [T]) {
         let c = ys.len();
         if self.inside == [true; 4] {
-            let mut weights = [T::ZERO; 4];
-            let mut at = weights.iter_mut();
-            self.each(|_, weight, _| {
-                if let Some(to) = at.next() {
-                    *to = scale * T::from_f64(weight);
-                }
-            });
-            let [wa, wb, wc, wd] = weights;
+            let [wa, wb, wc, wd] = self.weights().map(|weight| scale * T::from_f64(weight));
             let [pa, pb, pc, pd] = self.pixels.map(|pixel| &xs[pixel * stride..][..c]);
             for (i, y) in ys.iter_mut().enumerate() {
                 *y = (wa * pa[i] + wb * pb[i]) + (wc * pc[i] + wd * pd[i]);

@@ -11,6 +11,7 @@
 //! | [`layer_norm`], [`channel_norm`] | input, weight and bias | |
 //! | [`softmax`] | input and bias | |
 //! | [`activate`] | through candle's operations | on the CPU in f32, outside a graph |
+//! | [`conv2d`] | input and weight | |
 //! | [`depthwise_conv2d`] | input, weight and bias | |
 //! | [`Region::bordered`] | input | |
 //! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
@@ -64,7 +65,7 @@ pub use epilogue::{Activation, bias_act};
 pub use isa::Isa;
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
-pub use packed::{ConvOptions, PackedConv, PackedDepthwise, PackedLinear, inverted_residual};
+pub use packed::{ConvOptions, PackedConv, PackedDepthwise, PackedLinear, conv2d, inverted_residual};
 pub use patchwise::{Halo, Patchwise, WeightOrder, patches_with_halo, patchwise_conv2d};
 pub use pool::on_pool;
 pub use pooling::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d};

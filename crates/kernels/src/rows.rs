@@ -50,6 +50,24 @@ pub(crate) unsafe fn largest<S: Simd>(row: &[f32]) -> f32 {
     }
 }
 
+/// Adds `other` to the row's first values and returns its largest; the rest of the row is whole vectors.
+///
+/// # Safety
+/// As [`largest`].
+#[inline(always)]
+pub(crate) unsafe fn add_largest<S: Simd>(row: &mut [f32], other: &[f32]) -> f32 {
+    // SAFETY: the caller's promise; a chunk of `other` holds as many values as it says.
+    unsafe {
+        let mut largest = S::splat(f32::NEG_INFINITY);
+        for (xs, other) in row.chunks_exact_mut(S::LANES).zip(other.chunks(S::LANES)) {
+            let y = S::add(S::load(xs.as_ptr()), S::load_first(other.as_ptr(), other.len()));
+            S::store(xs.as_mut_ptr(), y);
+            largest = S::max(y, largest);
+        }
+        S::largest(largest)
+    }
+}
+
 /// Replaces whole vectors by e^(x − shift) and sums them.
 ///
 /// # Safety
@@ -66,5 +84,21 @@ pub(crate) unsafe fn exp_shifted<S: Simd>(row: &mut [f32], shift: f32) -> f32 {
             sum = S::add(sum, y);
         }
         S::sum(sum)
+    }
+}
+
+/// Multiplies `len` values at `row`.
+///
+/// # Safety
+/// Inside [`Simd::enter`] of `S`; `row` is good for `len` values that nobody else touches.
+#[inline(always)]
+pub(crate) unsafe fn multiply<S: Simd>(row: *mut f32, len: usize, factor: f32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let factor = S::splat(factor);
+        for from in (0..len).step_by(S::LANES) {
+            let (p, lanes) = (row.add(from), S::LANES.min(len - from));
+            S::store_first(p, S::mul(S::load_first(p, lanes), factor), lanes);
+        }
     }
 }

@@ -102,25 +102,37 @@ struct Sample {
 }
 
 impl Sample {
-    /// What the sample at an output pixel of the batch reads, and whether it was moved to the border:
-    /// (row, column).
+    /// Calls `f(column, corners, whether the position was moved to the border: (row, column))` for each
+    /// sample of a row of the batch's outputs that touches the map.
     #[inline(always)]
-    fn corners<T: Float>(&self, pixel: usize, positions: &[T]) -> (Option<Corners>, (bool, bool)) {
-        let place = |given: T, axis: Axis, index: usize, size: usize| {
-            let at = axis.scale * given.to_f64() + axis.offset + axis.step * index as f64;
-            match self.outside {
-                Outside::Zeros => (at, false),
-                // `max` leaves a NaN for 0.
-                Outside::Border => {
-                    let last = (size - 1) as f64;
-                    (at.max(0.0).min(last), !(at > 0.0 && at < last))
-                }
+    fn each_sample<T: Float>(
+        &self,
+        row: usize,
+        positions: &[T],
+        mut f: impl FnMut(usize, &Corners, (bool, bool)),
+    ) {
+        let y = row % self.out_h;
+        for (x, position) in positions[2 * row * self.out_w..][..2 * self.out_w].chunks_exact(2).enumerate() {
+            let (down, moved_y) = self.place(position[1], self.rows, y, self.height);
+            let (right, moved_x) = self.place(position[0], self.columns, x, self.width);
+            if let Some(corners) = Corners::new(down, right, self.height, self.width) {
+                f(x, &corners, (moved_y, moved_x));
             }
-        };
-        let (y, at_y) =
-            place(positions[2 * pixel + 1], self.rows, pixel / self.out_w % self.out_h, self.height);
-        let (x, at_x) = place(positions[2 * pixel], self.columns, pixel % self.out_w, self.width);
-        (Corners::new(y, x, self.height, self.width), (at_y, at_x))
+        }
+    }
+
+    /// A coordinate in pixels, and whether it was moved to the border.
+    #[inline(always)]
+    fn place<T: Float>(&self, given: T, axis: Axis, index: usize, size: usize) -> (f64, bool) {
+        let at = axis.scale * given.to_f64() + axis.offset + axis.step * index as f64;
+        match self.outside {
+            Outside::Zeros => (at, false),
+            // `max` leaves a NaN for 0.
+            Outside::Border => {
+                let last = (size - 1) as f64;
+                (at.max(0.0).min(last), !(at > 0.0 && at < last))
+            }
+        }
     }
 
     /// Values of one image's map.
@@ -128,9 +140,10 @@ impl Sample {
         self.height * self.width * self.channels
     }
 
-    /// Output pixels of one image.
-    fn out_pixels(&self) -> usize {
-        self.out_h * self.out_w
+    /// The map of the image that a row of the batch's outputs is of.
+    #[inline(always)]
+    fn map<'a, T>(&self, row: usize, xs: &'a [T]) -> &'a [T] {
+        &xs[row / self.out_h * self.image()..][..self.image()]
     }
 }
 
@@ -142,10 +155,10 @@ impl Operation<2> for Sample {
     }
 
     fn run<T: Float>(&self, isa: Isa, [xs, positions]: [&[T]; 2]) -> Vec<T> {
-        let pixels = self.batch * self.out_pixels();
-        let per_task = items_per_task(pixels, 4 * self.channels + 16);
-        let mut ys = vec![T::ZERO; pixels * self.channels];
-        ys.par_chunks_mut(per_task * self.channels).enumerate().for_each(|(task, ys)| {
+        let (rows, row) = (self.batch * self.out_h, self.out_w * self.channels);
+        let per_task = items_per_task(rows, 4 * row + 16 * self.out_w);
+        let mut ys = vec![T::ZERO; rows * row];
+        ys.par_chunks_mut(per_task * row).enumerate().for_each(|(task, ys)| {
             dispatch(isa, Forward { op: self, first: task * per_task, xs, positions, ys });
         });
         ys
@@ -159,7 +172,7 @@ impl Operation<2> for Sample {
     }
 }
 
-/// Some output pixels.
+/// Some output rows.
 struct Forward<'a, T> {
     op: &'a Sample,
     first: usize,
@@ -174,13 +187,13 @@ impl<T: Float> Kernel for Forward<'_, T> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let op = self.op;
-        for (i, ys) in self.ys.chunks_exact_mut(op.channels).enumerate() {
-            let pixel = self.first + i;
-            if let (Some(corners), _) = op.corners(pixel, self.positions) {
-                let xs = &self.xs[pixel / op.out_pixels() * op.image()..][..op.image()];
-                corners.sample(xs, op.channels, T::from_f64(1.0), ys);
-            }
+        let (op, c) = (self.op, self.op.channels);
+        for (i, ys) in self.ys.chunks_exact_mut(op.out_w * c).enumerate() {
+            let row = self.first + i;
+            let xs = op.map(row, self.xs);
+            op.each_sample(row, self.positions, |x, corners, _| {
+                corners.sample(xs, c, T::from_f64(1.0), &mut ys[x * c..][..c]);
+            });
         }
     }
 }
@@ -229,16 +242,18 @@ impl<T: Float> Kernel for Scatter<'_, T> {
     fn run<S: Simd>(self) {
         let (op, c) = (self.op, self.op.channels);
         let pixels = self.first..self.first + self.to_map.len() / c;
-        for pixel in self.image * op.out_pixels()..(self.image + 1) * op.out_pixels() {
-            let (Some(corners), _) = op.corners(pixel, self.positions) else { continue };
-            corners.each(|at, weight, _| {
-                if pixels.contains(&at) {
-                    let weight = T::from_f64(weight);
-                    let to = &mut self.to_map[(at - self.first) * c..][..c];
-                    for (to, &grad) in to.iter_mut().zip(&self.grad[pixel * c..][..c]) {
-                        *to += weight * grad;
+        for row in self.image * op.out_h..(self.image + 1) * op.out_h {
+            let grad = &self.grad[row * op.out_w * c..][..op.out_w * c];
+            op.each_sample(row, self.positions, |x, corners, _| {
+                corners.each(|at, weight, _| {
+                    if pixels.contains(&at) {
+                        let weight = T::from_f64(weight);
+                        let to = &mut self.to_map[(at - self.first) * c..][..c];
+                        for (to, &grad) in to.iter_mut().zip(&grad[x * c..][..c]) {
+                            *to += weight * grad;
+                        }
                     }
-                }
+                });
             });
         }
     }
@@ -256,17 +271,17 @@ impl Operation<3> for ToPositions {
 
     fn run<T: Float>(&self, isa: Isa, [xs, positions, grad]: [&[T]; 3]) -> Vec<T> {
         let op = &self.0;
-        let pixels = op.batch * op.out_pixels();
-        let per_task = items_per_task(pixels, 8 * op.channels + 16);
-        let mut to_positions = vec![T::ZERO; 2 * pixels];
-        to_positions.par_chunks_mut(2 * per_task).enumerate().for_each(|(task, to)| {
+        let (rows, row) = (op.batch * op.out_h, 2 * op.out_w);
+        let per_task = items_per_task(rows, (4 * op.channels + 8) * row);
+        let mut to_positions = vec![T::ZERO; rows * row];
+        to_positions.par_chunks_mut(per_task * row).enumerate().for_each(|(task, to)| {
             dispatch(isa, Slopes { op, first: task * per_task, xs, positions, grad, to });
         });
         to_positions
     }
 }
 
-/// The gradient of some positions.
+/// The gradient of some rows of positions.
 struct Slopes<'a, T> {
     op: &'a Sample,
     first: usize,
@@ -283,17 +298,18 @@ impl<T: Float> Kernel for Slopes<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let (op, c) = (self.op, self.op.channels);
-        for (i, to) in self.to.chunks_exact_mut(2).enumerate() {
-            let pixel = self.first + i;
-            let (Some(corners), moved) = op.corners(pixel, self.positions) else { continue };
-            let xs = &self.xs[pixel / op.out_pixels() * op.image()..][..op.image()];
-            let (to_y, to_x, _) = corners.slopes(xs, c, &self.grad[pixel * c..][..c]);
-            if !moved.1 {
-                to[0] = to_x * T::from_f64(op.columns.scale);
-            }
-            if !moved.0 {
-                to[1] = to_y * T::from_f64(op.rows.scale);
-            }
+        for (i, to) in self.to.chunks_exact_mut(2 * op.out_w).enumerate() {
+            let row = self.first + i;
+            let (xs, grad) = (op.map(row, self.xs), &self.grad[row * op.out_w * c..][..op.out_w * c]);
+            op.each_sample(row, self.positions, |x, corners, moved| {
+                let (to_y, to_x, _) = corners.slopes(xs, c, &grad[x * c..][..c]);
+                if !moved.1 {
+                    to[2 * x] = to_x * T::from_f64(op.columns.scale);
+                }
+                if !moved.0 {
+                    to[2 * x + 1] = to_y * T::from_f64(op.rows.scale);
+                }
+            });
         }
     }
 }

@@ -96,6 +96,31 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+/// Writes `scale` times the four columns of four rows, `step` values apart: with what every x86-64
+/// has, since compilers move the values one by one.
+///
+/// # Safety
+/// Four values can be read from each row, and written at each column.
+#[inline(always)]
+pub(crate) unsafe fn transpose4(rows: [*const f32; 4], scale: f32, to: *mut f32, step: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE belongs to the target; the rest is the caller's promise.
+    unsafe {
+        use std::arch::x86_64::{_MM_TRANSPOSE4_PS, _mm_loadu_ps, _mm_mul_ps, _mm_set1_ps, _mm_storeu_ps};
+        let scale = _mm_set1_ps(scale);
+        let [mut a, mut b, mut c, mut d] = rows.map(|row| _mm_mul_ps(_mm_loadu_ps(row), scale));
+        _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+        for (i, column) in [a, b, c, d].into_iter().enumerate() {
+            _mm_storeu_ps(to.add(i * step), column);
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    for i in 0..4 {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(i * step).cast::<[f32; 4]>().write_unaligned(rows.map(|row| *row.add(i) * scale)) };
+    }
+}
+
 /// Lanes of the widest set.
 pub(crate) const MAX_LANES: usize = 16;
 

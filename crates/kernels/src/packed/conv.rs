@@ -118,8 +118,9 @@ impl PackedConv {
         Ok(Self::pack(isa, filter, groups, winograd, per_group, outputs, &weight, bias.as_deref(), act))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "called once, right above")]
-    fn pack(
+    /// `weight`: `[outputs, per_group, height, width]`.
+    #[expect(clippy::too_many_arguments, reason = "what a convolution is")]
+    pub(crate) fn pack(
         isa: Isa,
         filter: Filter,
         groups: usize,
@@ -224,7 +225,7 @@ impl PackedConv {
 }
 
 /// Lanes and tiles of an instruction set.
-struct TileShape;
+pub(crate) struct TileShape;
 
 impl Kernel for TileShape {
     type Output = (usize, TileShapes);
@@ -235,7 +236,7 @@ impl Kernel for TileShape {
     }
 }
 
-fn widest(shapes: TileShapes) -> usize {
+pub(crate) fn widest(shapes: TileShapes) -> usize {
     shapes.iter().map(|&(vectors, _)| vectors).max().unwrap_or(1)
 }
 
@@ -246,8 +247,15 @@ struct Call<'a> {
     gather: Option<Gather>,
 }
 
+impl PackedConv {
+    /// The convolution of `[B, H, W, I]`, as the geometry says.
+    pub(crate) fn run(&self, geometry: Geometry, xs: &[f32]) -> Vec<f32> {
+        Call { conv: self, geometry, gather: None }.run(xs, None).0
+    }
+}
+
 impl Call<'_> {
-    fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> (CpuStorage, Shape) {
+    fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> (Vec<f32>, Shape) {
         let Self { conv, geometry: g, gather } = *self;
         let shape = (g.batch, g.out_h, g.out_w, conv.outputs).into();
         if conv.winograd {
@@ -261,7 +269,7 @@ impl Call<'_> {
                 bias: &conv.bias,
                 zeros: &conv.zeros,
             };
-            return (CpuStorage::F32(winograd::run(layer, &g, xs, residual)), shape);
+            return (winograd::run(layer, &g, xs, residual), shape);
         }
         let pixels = g.pixels();
         let taps = conv.filter.taps();
@@ -300,7 +308,7 @@ impl Call<'_> {
                 }
             })
         };
-        (CpuStorage::F32(ys), shape)
+        (ys, shape)
     }
 }
 
@@ -514,6 +522,7 @@ impl PackedConv {
                             taps: places.taps,
                             depth: places.depth.unwrap_or(panel.depth),
                             weights: self.weights.as_ptr().add(panel.weights),
+                            weight_step: panel.depth * panel.vectors * S::LANES,
                             bias: self.bias.as_ptr().add(panel.bias),
                             out: out.add(at),
                             residual: if residual.is_null() { residual } else { residual.add(at) },
@@ -535,7 +544,8 @@ impl CustomOp1 for Call<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(self.run(values("convolution", storage, layout)?, None))
+        let (ys, shape) = self.run(values("convolution", storage, layout)?, None);
+        Ok((CpuStorage::F32(ys), shape))
     }
 }
 
@@ -551,6 +561,8 @@ impl CustomOp2 for Call<'_> {
         s2: &CpuStorage,
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        Ok(self.run(values("convolution", s1, l1)?, Some(values("convolution", s2, l2)?)))
+        let (xs, residual) = (values("convolution", s1, l1)?, values("convolution", s2, l2)?);
+        let (ys, shape) = self.run(xs, Some(residual));
+        Ok((CpuStorage::F32(ys), shape))
     }
 }

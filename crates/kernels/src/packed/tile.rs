@@ -22,8 +22,10 @@ pub(crate) struct Tile {
     pub(crate) taps: usize,
     /// Values at each place.
     pub(crate) depth: usize,
-    /// `[taps][depth][N]`
+    /// `[depth][N]` for each tap, `weight_step` values apart.
     pub(crate) weights: *const f32,
+    /// Values between two taps' weights.
+    pub(crate) weight_step: usize,
     /// N values.
     pub(crate) bias: *const f32,
     /// The first pixel's first channel; further pixels at `stride`.
@@ -82,8 +84,8 @@ impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {
         unsafe {
             let bias: [S::V; V] = std::array::from_fn(|n| S::load(t.bias.add(n * S::LANES)));
             let mut sums = [bias; M];
-            let mut weights = t.weights;
             for tap in 0..t.taps {
+                let mut weights = t.weights.add(tap * t.weight_step);
                 let rows: [*const f32; M] =
                     std::array::from_fn(|m| (*t.rows.add(tap * t.row_step + m)).add(t.offset));
                 for k in 0..t.depth {

@@ -231,6 +231,7 @@ impl Patches<'_> {
                                 .weights
                                 .as_ptr()
                                 .add(panel.weights + position * layer.inputs * width),
+                            weight_step: 0,
                             bias: none.as_ptr(),
                             out: buffer.add(outputs + (position * count + done) * self.columns + panel.bias),
                             residual: std::ptr::null(),

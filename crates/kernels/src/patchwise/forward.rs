@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Grid, WeightOrder};
+use super::{Grid, Pixel, WeightOrder};
 use crate::epilogue::{Activation, Float};
 use crate::isa::Isa;
 use crate::operation::items_per_task;
@@ -109,11 +109,10 @@ impl Kernel for Dense<'_> {
         let pixels = grid.patch_h * grid.patch_w;
         for first in (0..pixels).step_by(PIXELS) {
             let count = PIXELS.min(pixels - first);
-            let pixel = |p: usize| grid.pixel(patch, (first + p) / grid.patch_w, (first + p) % grid.patch_w);
-            places.clear();
-            for tap in 0..taps {
-                places.extend((0..count).map(|p| xs[grid.place(pixel(p), tap) * grid.inputs..].as_ptr()));
-            }
+            places.resize(taps * count, std::ptr::null());
+            grid.each_pixel(patch, first, count, |p, pixel| {
+                grid.each_place(pixel, |tap, from| places[tap * count + p] = xs[from..].as_ptr());
+            });
             rows.resize(count * outputs, 0.0);
             let (mut weights, mut bias) = (weights, packed_bias.as_ptr());
             for (vectors, input, output, channels) in all_panels() {
@@ -134,6 +133,7 @@ impl Kernel for Dense<'_> {
                             taps,
                             depth,
                             weights,
+                            weight_step: depth * vectors * S::LANES,
                             bias,
                             out: rows.as_mut_ptr().add(done * outputs + output),
                             residual: std::ptr::null(),
@@ -151,14 +151,11 @@ impl Kernel for Dense<'_> {
                     bias = bias.add(vectors * S::LANES);
                 }
             }
-            let mut done = 0;
-            while done < count {
-                let run = (grid.patch_w - (first + done) % grid.patch_w).min(count - done);
-                let rows = &rows[done * outputs..][..run * outputs];
-                // SAFETY: neighbouring pixels of a row of the patch, which no other task writes.
-                unsafe { rows.as_ptr().copy_to_nonoverlapping(out.at(pixel(done) * outputs), rows.len()) };
-                done += run;
-            }
+            grid.each_pixel(patch, first, count, |p, pixel| {
+                let row = &rows[p * outputs..][..outputs];
+                // SAFETY: a pixel of the patch, which no other task writes.
+                unsafe { row.as_ptr().copy_to_nonoverlapping(out.at(grid.output(pixel)), outputs) };
+            });
         }
     }
 }
@@ -186,11 +183,22 @@ fn pack(
         WeightOrder::OutputFirst => {
             let size = depth * taps;
             let rows = &weights[output * size..][..channels * size];
-            for tap in 0..taps {
+            // Eight rows at a time: what is written together lies together.
+            for (block, rows) in rows.chunks(8 * size).enumerate() {
+                let count = rows.len() / size;
                 for input in 0..depth {
-                    let to = &mut packed[(tap * depth + input) * columns..][..channels];
-                    for (column, to) in to.iter_mut().enumerate() {
-                        *to = rows[column * size + input * taps + tap];
+                    for tap in 0..taps {
+                        let to = &mut packed[(tap * depth + input) * columns + 8 * block..][..count];
+                        let from = &rows[input * taps + tap..];
+                        if let Ok(to) = <&mut [f32; 8]>::try_from(&mut *to)
+                            && let Some(from) = from.get(..7 * size + 1)
+                        {
+                            *to = std::array::from_fn(|row| from[row * size]);
+                        } else {
+                            for (row, to) in to.iter_mut().enumerate() {
+                                *to = from[row * size];
+                            }
+                        }
                     }
                 }
             }
@@ -216,26 +224,23 @@ impl Kernel for Depthwise<'_> {
             }
         };
         let places = &mut scratch.places;
-        for i in 0..grid.patch_h {
-            for j in 0..grid.patch_w {
-                let pixel = grid.pixel(patch, i, j);
-                places.clear();
-                places.extend((0..taps).map(|tap| xs[grid.place(pixel, tap) * c..][..c].as_ptr()));
-                for channel in (0..c).step_by(S::LANES) {
-                    let lanes = S::LANES.min(c - channel);
-                    // SAFETY: places, bias and each tap's weights have `c` values, of which `lanes`
-                    // are read; the pixel is this task's. S is entered.
-                    unsafe {
-                        let mut sum = S::load_first(bias.as_ptr().add(channel), lanes);
-                        for (tap, place) in places.iter().enumerate() {
-                            let w = S::load_first(weights.as_ptr().add(tap * c + channel), lanes);
-                            sum = S::fma(S::load_first(place.add(channel), lanes), w, sum);
-                        }
-                        S::store_first(out.at(pixel * c + channel), activate::<S>(sum, act), lanes);
+        places.resize(taps, std::ptr::null());
+        grid.each_pixel(patch, 0, grid.patch_h * grid.patch_w, |_, pixel| {
+            grid.each_place(pixel, |tap, from| places[tap] = xs[from..][..c].as_ptr());
+            for channel in (0..c).step_by(S::LANES) {
+                let lanes = S::LANES.min(c - channel);
+                // SAFETY: places, bias and each tap's weights have `c` values, of which `lanes` are
+                // read; the pixel is this task's. S is entered.
+                unsafe {
+                    let mut sum = S::load_first(bias.as_ptr().add(channel), lanes);
+                    for (tap, place) in places.iter().enumerate() {
+                        let w = S::load_first(weights.as_ptr().add(tap * c + channel), lanes);
+                        sum = S::fma(S::load_first(place.add(channel), lanes), w, sum);
                     }
+                    S::store_first(out.at(grid.output(pixel) + channel), activate::<S>(sum, act), lanes);
                 }
             }
-        }
+        });
     }
 }
 
@@ -267,14 +272,13 @@ impl<T: Float> Kernel for Plain<'_, T> {
     fn run<S: Simd>(self) {
         let grid = self.grid;
         let (outputs, per_group) = (grid.options.outputs, grid.group_outputs());
+        let start = self.strip * self.ys.len();
         let mut ordered = vec![T::ZERO; grid.weights()];
         for n in 0..grid.columns {
             let patch = self.strip * grid.columns + n;
             grid.ordered(&self.weights[patch * self.stride..][..grid.weights()], &mut ordered);
-            for at in 0..grid.patch_h * grid.patch_w {
-                let (i, j) = (at / grid.patch_w, at % grid.patch_w);
-                let pixel = grid.pixel(patch, i, j);
-                let ys = &mut self.ys[(i * grid.out_w() + n * grid.patch_w + j) * outputs..][..outputs];
+            grid.each_pixel(patch, 0, grid.patch_h * grid.patch_w, |_, pixel| {
+                let ys = &mut self.ys[grid.output(pixel) - start..][..outputs];
                 grid.each_input(pixel, |x, tap, input, group| {
                     let weights = &ordered[(tap * grid.group_inputs() + input) * outputs..][..outputs];
                     let channels = group * per_group..(group + 1) * per_group;
@@ -282,7 +286,7 @@ impl<T: Float> Kernel for Plain<'_, T> {
                         *y += self.xs[x] * w;
                     }
                 });
-            }
+            });
         }
     }
 }
@@ -291,14 +295,13 @@ impl Grid {
     /// Calls `f(place of the value in the map, tap, input of the group, group)` for each value that an
     /// output pixel of the batch reads.
     #[inline(always)]
-    pub(super) fn each_input(&self, pixel: usize, mut f: impl FnMut(usize, usize, usize, usize)) {
-        for tap in 0..self.taps() {
-            let place = self.place(pixel, tap) * self.inputs;
+    pub(super) fn each_input(&self, pixel: Pixel, mut f: impl FnMut(usize, usize, usize, usize)) {
+        self.each_place(pixel, |tap, from| {
             for group in 0..self.options.groups {
                 for input in 0..self.group_inputs() {
-                    f(place + group * self.group_inputs() + input, tap, input, group);
+                    f(from + group * self.group_inputs() + input, tap, input, group);
                 }
             }
-        }
+        });
     }
 }

@@ -53,15 +53,14 @@ impl<T: Float> Kernel for Image<'_, T> {
         let patches = grid.rows * grid.columns;
         for patch in self.image * patches..(self.image + 1) * patches {
             grid.ordered(&self.weights[patch * grid.weights()..][..grid.weights()], &mut ordered);
-            for at in 0..grid.patch_h * grid.patch_w {
-                let pixel = grid.pixel(patch, at / grid.patch_w, at % grid.patch_w);
-                let grad = &self.grad[pixel * outputs..][..outputs];
+            grid.each_pixel(patch, 0, grid.patch_h * grid.patch_w, |_, pixel| {
+                let grad = &self.grad[grid.output(pixel)..][..outputs];
                 grid.each_input(pixel, |x, tap, input, group| {
                     let channels = group * per_group..(group + 1) * per_group;
                     let weights = &ordered[(tap * grid.group_inputs() + input) * outputs..][..outputs];
                     self.to_map[x - start] += dot(&grad[channels.clone()], &weights[channels]);
                 });
-            }
+            });
         }
     }
 }
@@ -103,9 +102,8 @@ impl<T: Float> Kernel for Patch<'_, T> {
         let grid = self.grid;
         let (outputs, per_group) = (grid.options.outputs, grid.group_outputs());
         let mut ordered = vec![T::ZERO; grid.weights()];
-        for at in 0..grid.patch_h * grid.patch_w {
-            let pixel = grid.pixel(self.patch, at / grid.patch_w, at % grid.patch_w);
-            let grad = &self.grad[pixel * outputs..][..outputs];
+        grid.each_pixel(self.patch, 0, grid.patch_h * grid.patch_w, |_, pixel| {
+            let grad = &self.grad[grid.output(pixel)..][..outputs];
             grid.each_input(pixel, |x, tap, input, group| {
                 let channels = group * per_group..(group + 1) * per_group;
                 let to = &mut ordered[(tap * grid.group_inputs() + input) * outputs..][..outputs];
@@ -113,7 +111,7 @@ impl<T: Float> Kernel for Patch<'_, T> {
                     *to += self.xs[x] * grad;
                 }
             });
-        }
+        });
         match grid.options.order {
             WeightOrder::OutputLast => self.to_weights.copy_from_slice(&ordered),
             WeightOrder::OutputFirst => grid.each_weight(|at, to| self.to_weights[to] = ordered[at]),

@@ -182,6 +182,14 @@ struct Grid {
     column_places: Vec<usize>,
 }
 
+/// A pixel of the batch's outputs.
+#[derive(Clone, Copy)]
+struct Pixel {
+    image: usize,
+    y: usize,
+    x: usize,
+}
+
 impl Grid {
     fn new(xs: &Tensor, weights: &Tensor, options: Patchwise) -> Result<Self> {
         let (batch, inputs, height, width) = map_sizes("patchwise", xs)?;
@@ -266,25 +274,37 @@ impl Grid {
         (self.group_inputs(), self.group_outputs()) == (1, 1)
     }
 
-    /// The batch's output pixel at row `i` and column `j` of a patch of the batch.
+    /// Calls `f(index, pixel)` for the output pixels from `first` on, `count` of them, of a patch of the
+    /// batch, row by row.
     #[inline(always)]
-    fn pixel(&self, patch: usize, i: usize, j: usize) -> usize {
+    fn each_pixel(&self, patch: usize, first: usize, count: usize, mut f: impl FnMut(usize, Pixel)) {
         let (m, n) = (patch / self.columns % self.rows, patch % self.columns);
         let image = patch / (self.rows * self.columns);
-        (image * self.out_h() + m * self.patch_h + i) * self.out_w() + n * self.patch_w + j
+        let (mut i, mut j) = (first / self.patch_w, first % self.patch_w);
+        for index in 0..count {
+            f(index, Pixel { image, y: m * self.patch_h + i, x: n * self.patch_w + j });
+            j += 1;
+            if j == self.patch_w {
+                (i, j) = (i + 1, 0);
+            }
+        }
     }
 
-    /// The batch's input pixel that a tap of an output pixel of the batch reads.
+    /// Where an output pixel's values start.
     #[inline(always)]
-    fn place(&self, pixel: usize, tap: usize) -> usize {
+    fn output(&self, Pixel { image, y, x }: Pixel) -> usize {
+        ((image * self.out_h() + y) * self.out_w() + x) * self.options.outputs
+    }
+
+    /// Calls `f(tap, where the values start that it reads)` for an output pixel.
+    #[inline(always)]
+    fn each_place(&self, Pixel { image, y, x }: Pixel, mut f: impl FnMut(usize, usize)) {
         let k = self.options.kernel;
-        let (x, y, image) = (
-            pixel % self.out_w(),
-            pixel / self.out_w() % self.out_h(),
-            pixel / (self.out_w() * self.out_h()),
-        );
-        let (row, column) = (self.row_places[y * k + tap / k], self.column_places[x * k + tap % k]);
-        (image * self.height + row) * self.width + column
+        for (i, &row) in self.row_places[y * k..][..k].iter().enumerate() {
+            for (j, &column) in self.column_places[x * k..][..k].iter().enumerate() {
+                f(i * k + j, ((image * self.height + row) * self.width + column) * self.inputs);
+            }
+        }
     }
 
     /// Where a weight lies in its patch's vector, given its place in `[tap][input][output]`.

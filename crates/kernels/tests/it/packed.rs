@@ -1,8 +1,8 @@
 //! Packed convolutions.
 
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, Var};
 use zoo_kernels::{
-    Activation, ConvOptions, Isa, PackedConv, PackedDepthwise, Pads, Region, inverted_residual,
+    Activation, ConvOptions, Isa, PackedConv, PackedDepthwise, Pads, Region, conv2d, inverted_residual,
 };
 
 use crate::support::{largest_difference, noise};
@@ -361,4 +361,76 @@ fn an_inverted_residual_equals_its_three_layers() {
             assert!(message.to_string().contains("channels, got"), "{message}");
         });
     }
+}
+
+/// The convolution is linear in each operand, so a difference quotient of its definition in f64 is its
+/// derivative, whatever the step.
+#[test]
+fn convolution_has_both_gradients_on_each_instruction_set() {
+    let none = Activation::None;
+    for (i, c) in [
+        case(2, (5, 7), (6, 5), (1, 1), (1, 1, 1), Pads::default(), none),
+        case(2, (3, 20), (9, 8), (3, 3), (1, 1, 1), Pads::all(1), none),
+        case(2, (18, 5), (9, 8), (3, 3), (2, 1, 1), Pads::all(1), none),
+        case(1, (4, 9), (8, 11), (3, 3), (2, 1, 1), Pads { top: 0, bottom: 1, left: 0, right: 1 }, none),
+        case(1, (4, 6), (7, 10), (1, 1), (2, 1, 1), Pads::default(), none),
+        case(1, (2, 3), (13, 9), (7, 7), (2, 1, 1), Pads::all(3), none),
+        case(1, (3, 4), (9, 10), (3, 3), (1, 2, 1), Pads::all(2), none),
+        case(2, (6, 9), (7, 6), (3, 3), (2, 1, 3), Pads::all(1), none),
+        case(1, (4, 4), (6, 7), (5, 3), (3, 1, 1), Pads { top: 2, bottom: 2, left: 1, right: 1 }, none),
+        case(1, (40, 36), (7, 6), (3, 3), (1, 1, 1), Pads::all(1), none),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (inputs, outputs) = c.channels;
+        let options = ConvOptions { winograd: true, ..c.options };
+        let xs = noise(i as u64 + 1, &[c.batch, inputs, c.size.0, c.size.1], DType::F32);
+        let shape = [outputs, inputs / options.groups, c.kernel.0, c.kernel.1];
+        let weight = noise(i as u64 + 30, &shape, DType::F32);
+        let zero = Tensor::zeros(outputs, DType::F32, xs.device()).unwrap();
+        let define = |xs: &Tensor, weight: &Tensor| {
+            naive(&Region::whole(xs).unwrap(), weight, &zero, None, options, c.pads, none)
+        };
+        let ys = define(&xs, &weight);
+        let direction = noise(i as u64 + 60, ys.dims(), DType::F64);
+        let loss = |xs: &Tensor, weight: &Tensor| {
+            (define(xs, weight) * &direction).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
+        };
+        on_each_isa(|isa| {
+            let (x, w) = (Var::from_tensor(&xs).unwrap(), Var::from_tensor(&weight).unwrap());
+            let got = conv2d(&x, &w, c.pads, options).unwrap();
+            let largest = ys.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+            assert!(largest_difference(&got, &ys) < 3e-5 * largest.max(1.0), "case {i} forward on {isa}");
+            let weighted = (got * direction.to_dtype(DType::F32).unwrap()).unwrap().sum_all().unwrap();
+            let gradients = weighted.backward().unwrap();
+            for (name, var) in [("input", &x), ("weight", &w)] {
+                let gradient = gradients.get(var).unwrap();
+                assert_eq!(gradient.dims(), var.dims(), "case {i}, {name}");
+                let gradient: Vec<f32> = gradient.flatten_all().unwrap().to_vec1().unwrap();
+                let largest = gradient.iter().fold(1f32, |largest, g| largest.max(g.abs()));
+                let values: Vec<f32> = var.flatten_all().unwrap().to_vec1().unwrap();
+                for at in (0..values.len()).step_by(values.len().div_ceil(12)) {
+                    let moved = |by: f32| {
+                        let mut values = values.clone();
+                        values[at] += by;
+                        let moved = Tensor::from_vec(values, var.dims(), var.device()).unwrap();
+                        if name == "input" { loss(&moved, &weight) } else { loss(&xs, &moved) }
+                    };
+                    let quotient = (moved(1.0) - moved(-1.0)) / 2.0;
+                    let difference = (f64::from(gradient[at]) - quotient).abs();
+                    assert!(
+                        difference < 3e-5 * f64::from(largest),
+                        "case {i}, {name} {at} on {isa}: {} instead of {quotient}",
+                        gradient[at]
+                    );
+                }
+            }
+        });
+    }
+    let xs = Var::from_tensor(&noise(1, &[1, 2, 9, 9], DType::F32)).unwrap();
+    let options = ConvOptions { stride: 2, dilation: 2, ..ConvOptions::default() };
+    let ys = conv2d(&xs, &noise(2, &[2, 2, 3, 3], DType::F32), Pads::all(2), options).unwrap();
+    let message = ys.sum_all().unwrap().backward().unwrap_err().to_string();
+    assert!(message.contains("no gradient for stride 2 with dilation 2"), "{message}");
 }

@@ -1,0 +1,393 @@
+//! Dense and grouped convolution with gradients.
+//!
+//! Forward, a gradient to the input and one to the weights are three convolutions of the same
+//! multiply–adds, and all three run on the tiles of [`super::tile`]: the weights are packed at each
+//! call, which is little beside a batch of images. The input's gradient at stride s is s² convolutions
+//! of the result's gradient, one for each phase of the input's rows and columns, so that nothing is
+//! multiplied by zeros.
+
+use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::conv::{ConvOptions, PackedConv, TileShape, widest};
+use super::geometry::{Filter, Geometry};
+use super::tile::{Tile, compute, panels};
+use super::{Shared, SharedRead, from_nhwc, values, winograd};
+use crate::epilogue::Activation;
+use crate::isa::Isa;
+use crate::region::{Pads, Region};
+use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
+use crate::transpose::channels_last;
+
+const NAME: &str = "convolution";
+/// Bytes of input and gradient that a task goes over at a time: they should stay in the second cache.
+const CHUNK_BYTES: usize = 384 << 10;
+
+/// `ys[b, o, y, x] = Σ weight[o, i, ky, kx] · xs[b, i, y·stride + ky·dilation − top, …]`, zeros around
+/// `xs`, with gradients to both.
+///
+/// `xs`: `[B, I, H, W]`; `weight`: `[O, I / groups, kh, kw]`. Result: `[B, O, h', w']`, channels last in
+/// memory on the CPU.
+///
+/// # Errors
+/// If a shape does not fit. Going backward, if stride and dilation are both over 1.
+pub fn conv2d(xs: &Tensor, weight: &Tensor, pads: Pads, options: ConvOptions) -> Result<Tensor> {
+    let (outputs, per_group, height, width) = weight.dims4()?;
+    let ConvOptions { stride, dilation, groups, .. } = options;
+    if stride == 0 || dilation == 0 || groups == 0 || !outputs.is_multiple_of(groups) || height * width == 0 {
+        bail!(
+            "{NAME}: a weight of {:?} with {options:?}: stride, dilation and groups must be at least 1, and groups must divide the outputs",
+            weight.dims()
+        )
+    }
+    let filter = Filter { height, width, stride, dilation };
+    let geometry = Geometry::new(NAME, &Region::whole(xs)?, filter, pads, per_group * groups)?;
+    let f32_on_cpu = |t: &Tensor| matches!(t.device(), Device::Cpu) && t.dtype() == DType::F32;
+    if !f32_on_cpu(xs) || !f32_on_cpu(weight) {
+        let xs = xs.pad_with_zeros(2, pads.top, pads.bottom)?.pad_with_zeros(3, pads.left, pads.right)?;
+        return xs.conv2d(weight, 0, stride, dilation, groups);
+    }
+    let op = Conv2d { geometry, options, per_group, outputs };
+    from_nhwc(&channels_last(xs)?.apply_op2(&weight.contiguous()?, op)?)
+}
+
+#[derive(Clone, Copy)]
+struct Conv2d {
+    geometry: Geometry,
+    options: ConvOptions,
+    /// Inputs of a group.
+    per_group: usize,
+    outputs: usize,
+}
+
+impl Conv2d {
+    fn inputs(&self) -> usize {
+        self.per_group * self.options.groups
+    }
+
+    /// A convolution of `per_group` inputs a group, packed without bias and activation.
+    fn pack(&self, filter: Filter, per_group: usize, outputs: usize, weight: &[f32]) -> Result<PackedConv> {
+        let ConvOptions { groups, winograd, .. } = self.options;
+        let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs);
+        let isa = Isa::current()?;
+        Ok(PackedConv::pack(
+            isa,
+            filter,
+            groups,
+            winograd,
+            per_group,
+            outputs,
+            weight,
+            None,
+            Activation::None,
+        ))
+    }
+
+    /// The gradient to the input, `[B, H, W, I]`, from the result's, `[B, h', w', O]`.
+    fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Result<Vec<f32>> {
+        let (g, inputs) = (&self.geometry, self.inputs());
+        let Filter { stride, dilation, .. } = g.filter;
+        if stride > 1 && dilation > 1 {
+            bail!("{NAME}: there is no gradient for stride {stride} with dilation {dilation}")
+        }
+        let mut to_input = vec![0.0; g.batch * g.plane_h * g.plane_w * inputs];
+        for (y, x) in (0..stride).flat_map(|y| (0..stride).map(move |x| (y, x))) {
+            let rows = Phase::new(y, g.filter.height, -g.origin.0, g.plane_h, stride, dilation);
+            let columns = Phase::new(x, g.filter.width, -g.origin.1, g.plane_w, stride, dilation);
+            if rows.taps.is_empty() || columns.taps.is_empty() || rows.len == 0 || columns.len == 0 {
+                continue;
+            }
+            // The filter's taps of this phase, last first, with inputs and outputs exchanged.
+            let per_output = self.outputs / self.options.groups;
+            let mut turned = Vec::with_capacity(inputs * per_output * rows.taps.len() * columns.taps.len());
+            for input in 0..inputs {
+                let (group, input) = (input / self.per_group, input % self.per_group);
+                for output in group * per_output..(group + 1) * per_output {
+                    let filter = (output * self.per_group + input) * g.filter.taps();
+                    for ky in &rows.taps {
+                        turned
+                            .extend(columns.taps.iter().map(|kx| weight[filter + ky * g.filter.width + kx]));
+                    }
+                }
+            }
+            let filter = Filter { height: rows.taps.len(), width: columns.taps.len(), stride: 1, dilation };
+            let geometry = Geometry {
+                batch: g.batch,
+                plane_h: g.out_h,
+                plane_w: g.out_w,
+                out_h: rows.len,
+                out_w: columns.len,
+                filter,
+                origin: (rows.origin, columns.origin),
+            };
+            let phase = self.pack(filter, per_output, inputs, &turned)?.run(geometry, grad);
+            if stride == 1 {
+                return Ok(phase);
+            }
+            let row = g.plane_w * inputs;
+            to_input.par_chunks_mut(row).enumerate().for_each(|(i, to)| {
+                let (image, plane_row) = (i / g.plane_h, i % g.plane_h);
+                if plane_row % stride == y {
+                    let from = &phase[(image * rows.len + plane_row / stride) * columns.len * inputs..];
+                    let to = to.chunks_exact_mut(inputs).skip(x).step_by(stride);
+                    for (to, from) in to.zip(from.chunks_exact(inputs)) {
+                        to.copy_from_slice(from);
+                    }
+                }
+            });
+        }
+        Ok(to_input)
+    }
+
+    /// The gradient to the weights, `[O, I / groups, kh, kw]`.
+    fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Result<Vec<f32>> {
+        let (g, isa) = (&self.geometry, Isa::current()?);
+        let (lanes, shapes) = dispatch(isa, TileShape);
+        let (groups, per_group, pixels) = (self.options.groups, self.per_group, g.pixels());
+        let per_output = self.outputs / groups;
+        // The result's gradient as the tiles read weights: panel by panel, `[pixel][output]`.
+        let mut gradients = vec![];
+        for group in 0..groups {
+            let mut first = 0;
+            for vectors in panels(per_output.div_ceil(lanes), widest(shapes)) {
+                let columns = vectors * lanes;
+                let outputs = columns.min(per_output - first);
+                let mut packed = vec![0.0; pixels * columns];
+                let from = group * per_output + first;
+                packed
+                    .par_chunks_mut(columns)
+                    .zip(grad.par_chunks(self.outputs))
+                    .with_min_len(256)
+                    .for_each(|(to, grad)| to[..outputs].copy_from_slice(&grad[from..from + outputs]));
+                gradients.push(GradientPanel { vectors, group, first: from, outputs, packed });
+                first += outputs;
+            }
+        }
+        // A task is a panel, a tap, and some of the inputs: enough tasks for all threads.
+        let taps = g.filter.taps();
+        let tall = shapes.iter().map(|shape| shape.1).max().unwrap_or(1);
+        let wanted = 4 * rayon::current_num_threads();
+        let splits = wanted.div_ceil(gradients.len() * taps).clamp(1, per_group.div_ceil(tall));
+        let per_task = per_group.div_ceil(splits);
+        let splits = per_group.div_ceil(per_task);
+        let parts: Vec<Vec<f32>> = (0..gradients.len() * taps * splits)
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|task| {
+                let first = task % splits * per_task;
+                let part = WeightPart {
+                    conv: self,
+                    xs: SharedRead(xs.as_ptr()),
+                    panel: &gradients[task / splits / taps],
+                    tap: task / splits % taps,
+                    inputs: (first, per_task.min(per_group - first)),
+                };
+                dispatch(isa, part)
+            })
+            .collect();
+        let mut to_weight = vec![0.0; self.outputs * per_group * taps];
+        for (task, part) in parts.iter().enumerate() {
+            let (panel, tap, first) =
+                (&gradients[task / splits / taps], task / splits % taps, task % splits * per_task);
+            for (i, sums) in part.chunks_exact(panel.vectors * lanes).enumerate() {
+                for (output, &sum) in sums[..panel.outputs].iter().enumerate() {
+                    to_weight[((panel.first + output) * per_group + first + i) * taps + tap] = sum;
+                }
+            }
+        }
+        Ok(to_weight)
+    }
+}
+
+/// The rows (or columns) of an input that have one remainder by the stride, and what they read.
+struct Phase {
+    /// Taps of the filter, in the order in which the result's rows meet them.
+    taps: Vec<usize>,
+    /// Row of the result under the first tap of the phase's first row.
+    origin: isize,
+    /// Rows of the phase.
+    len: usize,
+}
+
+impl Phase {
+    /// Row `stride · u + remainder` of the input meets, through tap k, row
+    /// `(stride · u + remainder + pad − k · dilation) / stride` of the result.
+    fn new(remainder: usize, kernel: usize, pad: isize, size: usize, stride: usize, dilation: usize) -> Self {
+        let shifted = remainder as isize + pad;
+        let meets = |k: usize| (shifted - (k * dilation) as isize).rem_euclid(stride as isize) == 0;
+        let taps: Vec<usize> = (0..kernel).rev().filter(|&k| meets(k)).collect();
+        let origin =
+            taps.first().map_or(0, |&k| (shifted - (k * dilation) as isize).div_euclid(stride as isize));
+        Self { taps, origin, len: size.saturating_sub(remainder).div_ceil(stride) }
+    }
+}
+
+/// Neighbouring outputs of a group: their gradients, packed.
+struct GradientPanel {
+    vectors: usize,
+    group: usize,
+    /// First output, and how many.
+    first: usize,
+    outputs: usize,
+    packed: Vec<f32>,
+}
+
+/// `sums[i][o] = Σ xs[pixel under the tap][i] · grad[pixel][o]` for some inputs, one tap, one panel.
+struct WeightPart<'a> {
+    conv: &'a Conv2d,
+    xs: SharedRead,
+    panel: &'a GradientPanel,
+    tap: usize,
+    /// First input of the group, and how many.
+    inputs: (usize, usize),
+}
+
+impl Kernel for WeightPart<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Vec<f32> {
+        let (g, panel, channels) = (&self.conv.geometry, self.panel, self.conv.inputs());
+        let columns = panel.vectors * S::LANES;
+        let (first, count) = self.inputs;
+        let mut sums = vec![0.0; count * columns];
+        let out = Shared(sums.as_mut_ptr());
+        let (ky, kx) = (self.tap / g.filter.width, self.tap % g.filter.width);
+        let valid = |n: usize, at: &dyn Fn(usize) -> Option<usize>| {
+            let from = (0..n).find(|&i| at(i).is_some())?;
+            let end = (from..n).find(|&i| at(i).is_none()).unwrap_or(n);
+            Some((from, end))
+        };
+        // Outputs whose tap lies inside the plane.
+        let Some((y0, y1)) = valid(g.out_h, &|y| g.row(y, ky)) else { return sums };
+        let Some((x0, x1)) = valid(g.out_w, &|x| g.column(x, kx)) else { return sums };
+        let Some(column) = g.column(x0, kx) else { return sums };
+        let tall = S::TILES.iter().find(|t| t.0 == panel.vectors).map_or(1, |t| t.1);
+        let tiles = count.div_ceil(tall);
+        let none = [0.0; 4 * MAX_LANES];
+        let row_bytes = 4 * (g.filter.stride * g.plane_w * channels + g.out_w * columns);
+        let rows = (CHUNK_BYTES / row_bytes).clamp(1, y1 - y0);
+        let mut pointers = vec![std::ptr::null(); rows * tall];
+        let mut started = false;
+        for image in 0..g.batch {
+            for from in (y0..y1).step_by(rows) {
+                let rows = rows.min(y1 - from);
+                for (y, pointers) in (from..).zip(pointers.chunks_exact_mut(tall)).take(rows) {
+                    let Some(row) = g.row(y, ky) else { continue };
+                    let pixel = (image * g.plane_h + row) * g.plane_w + column;
+                    let input = pixel * channels + panel.group * self.conv.per_group + first;
+                    for (m, pointer) in pointers.iter_mut().enumerate() {
+                        // Only the tile's own rows are read; the others may lie beyond the input.
+                        *pointer = self.xs.get().wrapping_add(input + m);
+                    }
+                }
+                let mut done = 0;
+                for tile in 0..tiles {
+                    let height = count / tiles + usize::from(tile < count % tiles);
+                    // SAFETY: the pointers lie inside the input for the tile's inputs and columns
+                    // x0..x1, the gradients inside their panel; the sums are this task's own. `run`
+                    // is called by `S::enter`.
+                    unsafe {
+                        let at = out.at(done * columns);
+                        let tile = Tile {
+                            rows: pointers.as_ptr(),
+                            row_step: tall,
+                            offset: done,
+                            value_step: g.filter.stride * channels,
+                            taps: rows,
+                            depth: x1 - x0,
+                            weights: panel
+                                .packed
+                                .as_ptr()
+                                .add(((image * g.out_h + from) * g.out_w + x0) * columns),
+                            weight_step: g.out_w * columns,
+                            bias: none.as_ptr(),
+                            out: at,
+                            residual: if started { at.cast_const() } else { std::ptr::null() },
+                            stride: columns,
+                            last: S::LANES,
+                            act: Activation::None,
+                        };
+                        compute::<S>(&tile, panel.vectors, height);
+                    }
+                    done += height;
+                }
+                started = true;
+            }
+        }
+        sums
+    }
+}
+
+impl CustomOp2 for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (g, xs, weight) = (self.geometry, values(NAME, s1, l1)?, values(NAME, s2, l2)?);
+        let ys = self.pack(g.filter, self.per_group, self.outputs, weight)?.run(g, xs);
+        Ok((CpuStorage::F32(ys), (g.batch, g.out_h, g.out_w, self.outputs).into()))
+    }
+
+    fn bwd(
+        &self,
+        xs: &Tensor,
+        weight: &Tensor,
+        _res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let to_xs = weight.apply_op2_no_bwd(&grad, &ToInput(*self))?;
+        let to_weight = xs.apply_op2_no_bwd(&grad, &ToWeight(*self))?;
+        Ok((Some(to_xs), Some(to_weight)))
+    }
+}
+
+/// (weight, grad) → grad of the input.
+struct ToInput(Conv2d);
+
+impl CustomOp2 for ToInput {
+    fn name(&self) -> &'static str {
+        "conv2d-input-grad"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (g, inputs) = (&self.0.geometry, self.0.inputs());
+        let grad = self.0.input_gradient(values(NAME, s1, l1)?, values(NAME, s2, l2)?)?;
+        Ok((CpuStorage::F32(grad), (g.batch, g.plane_h, g.plane_w, inputs).into()))
+    }
+}
+
+/// (input, grad) → grad of the weight.
+struct ToWeight(Conv2d);
+
+impl CustomOp2 for ToWeight {
+    fn name(&self) -> &'static str {
+        "conv2d-weight-grad"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let Conv2d { geometry: g, per_group, outputs, .. } = &self.0;
+        let grad = self.0.weight_gradient(values(NAME, s1, l1)?, values(NAME, s2, l2)?)?;
+        Ok((CpuStorage::F32(grad), (*outputs, *per_group, g.filter.height, g.filter.width).into()))
+    }
+}
