@@ -71,8 +71,7 @@ impl Corners {
         });
     }
 
-    /// What a sample's gradient `grad` means for its position: (row, column), and for its scale,
-    /// which is not in them.
+    /// The gradients of a sample of scale 1, whose own is `grad`: for its row, its column, and the scale.
     #[inline(always)]
     pub(crate) fn slopes<T: Float>(&self, xs: &[T], stride: usize, grad: &[T]) -> (T, T, T) {
         let (mut to_y, mut to_x, mut sample) = (T::ZERO, T::ZERO, T::ZERO);

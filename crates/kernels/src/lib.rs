@@ -2,7 +2,8 @@
 //!
 //! Plain Rust on slices at heart, candle custom operations around it. Every operation takes any
 //! device and float type: where no kernel of ours fits (CUDA, f16, bf16), it is expressed in
-//! candle's own operations, which are also what the kernels are tested against.
+//! candle's own operations, which are also what the kernels are tested against. Sampling, RoIAlign and
+//! the patch-wise and deformable convolutions have no such form, and say so on other devices.
 //!
 //! | operation | backward | in place |
 //! |---|---|---|

@@ -234,8 +234,12 @@ impl Kernel for Depthwise<'_> {
                 unsafe {
                     let mut sum = S::load_first(bias.as_ptr().add(channel), lanes);
                     for (tap, place) in places.iter().enumerate() {
-                        let w = S::load_first(weights.as_ptr().add(tap * c + channel), lanes);
-                        sum = S::fma(S::load_first(place.add(channel), lanes), w, sum);
+                        let (x, w) = (place.add(channel), weights.as_ptr().add(tap * c + channel));
+                        sum = if lanes == S::LANES {
+                            S::fma(S::load(x), S::load(w), sum)
+                        } else {
+                            S::fma(S::load_first(x, lanes), S::load_first(w, lanes), sum)
+                        };
                     }
                     S::store_first(out.at(grid.output(pixel) + channel), activate::<S>(sum, act), lanes);
                 }

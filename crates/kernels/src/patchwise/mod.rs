@@ -65,7 +65,7 @@ impl Patchwise {
 ///
 /// `xs`: `[B, C, H, W]`; `weights`: `[B, outputs · C / groups · k², fh, fw]`, one vector for each patch of
 /// H / fh × W / fw pixels; `bias`: `[outputs]`, the same for all patches. Result: `[B, outputs, H, W]`, or
-/// with [`Halo::Own`] `[B, outputs, H − fh · (k − 1), W − fw · (k − 1)]`. (HyperSeg, section 3.2.)
+/// with [`Halo::Own`] `[B, outputs, H − fh · (k − 1), W − fw · (k − 1)]`. (The dynamic convolution of HyperSeg.)
 ///
 /// Has gradients for all three.
 ///
