@@ -15,6 +15,8 @@ from cases import choose
 HERE = Path(__file__).parent
 OURS = "zoo"
 PEERS = ["ort", "torch", "torch-cl", "torch-folded", "torch-folded-cl", "torch-compiled"]
+# Those that take long to start, or are never the best in PyTorch: not with --quick.
+SLOW = ["torch-folded", "torch-compiled"]
 # Largest difference from PyTorch's result, relative to its largest value. Winograd's rounding and that of
 # weights folded in f32 stay far below; a layer left out does not.
 TOLERANCE = 2e-3
@@ -140,7 +142,7 @@ def measure(name, spec, threads, net, folder, args):
         rounds, budget = (5, 60) if args.quick else (9, 150)
         runs = {e: max(1, min(50, int(budget / e.run(2)[0]))) for e in engines}
         measured = []
-        patience = 1 if args.cpu else PATIENCE
+        patience = 1 if args.cpu or args.quick else PATIENCE
         while len(measured) < rounds * patience and sum(r["others"] <= QUIET for r in measured) < rounds:
             measured.append(one_round(engines, runs, len(measured)))
         measured = sorted(measured, key=lambda r: r["others"])[:rounds]
@@ -185,8 +187,8 @@ def is_meant(kind, spec, net, args):
     """Whether an engine has its own way with a case."""
     if spec.startswith("train:"):
         return kind in ("torch", "torch-cl")
-    if kind == "torch-compiled":
-        return not args.quick
+    if kind in SLOW and args.quick:
+        return False
     return net["has_norms"] or "folded" not in kind
 
 

@@ -3,7 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use zoo_kernels::{Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, channels_last};
+use zoo_kernels::{
+    Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Patchwise, Region, channels_last,
+    patchwise_conv2d,
+};
 use zoo_layers::{
     Architecture, Classifier, EfficientNetConfig, EfficientNetNames, MobileNetV2Config, ResNetConfig,
 };
@@ -26,6 +29,7 @@ pub type Net = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>> + Send + Sync>;
 /// | `mobilenet_v2:BxCxHxW`, `resnet18`, `resnet50`, `efficientnet_b1`, `efficientnet_lite0` | a classifier, on images of that shape |
 /// | `tower:N/CxHxW/CxHxW/..` | N convolutions 3×3 with bias and ReLU, shared by maps of these shapes |
 /// | `vit:H/BxNxC` | a pre-norm transformer block with H heads |
+/// | `patchwise:O/K/RxC/BxCxHxW` | a dynamic convolution of R×C patches: 1×1 to O channels, or 3×3 depthwise |
 /// | `conv:O/K/S/BxCxHxW` | one K×K convolution to O channels of stride S with bias and ReLU |
 /// | `dw:K/S/BxCxHxW` | the same, depthwise |
 ///
@@ -63,6 +67,15 @@ pub fn build(case: &str) -> Result<Option<Net>> {
             let conv = PackedDepthwise::new(&weight, Some(&bias), *stride, Activation::Relu)?;
             let pads = Pads::all(kernel / 2);
             layer(shape, move |xs| conv.forward(&Region::whole(xs)?, pads))?
+        }
+        ("patchwise", [[outputs], [kernel], [rows, columns], shape @ [batch, channels, _, _]]) => {
+            let (options, weights) = match kernel {
+                1 => (Patchwise::pointwise(*outputs), channels * outputs),
+                3 if channels == outputs => (Patchwise::depthwise(*channels), channels * 9),
+                _ => return Ok(None),
+            };
+            let weights = input("weights", &[*batch, weights, *rows, *columns])?;
+            layer(shape, move |xs| patchwise_conv2d(xs, &weights, options, None, Activation::None))?
         }
         _ => return Ok(None),
     }))
