@@ -108,7 +108,7 @@ impl ConvSpec {
         (self.kernel - 1) * self.dilation + 1
     }
 
-    fn pads(&self, size: FrameSize) -> Pads {
+    pub(crate) fn pads(&self, size: FrameSize) -> Pads {
         self.padding.pads(size, self.reach(), self.stride)
     }
 
@@ -186,6 +186,22 @@ impl ConvNormAct {
             Weights::Dense(PackedConv::new(&filter, Some(&bias), options, act)?)
         };
         Ok(())
+    }
+
+    /// The packed weights, if these are a dense convolution's.
+    pub(crate) fn packed_dense(&self) -> Option<&PackedConv> {
+        match &self.weights {
+            Weights::Dense(conv) => Some(conv),
+            _ => None,
+        }
+    }
+
+    /// The packed weights, if these are a depthwise convolution's.
+    pub(crate) fn packed_depthwise(&self) -> Option<&PackedDepthwise> {
+        match &self.weights {
+            Weights::Depthwise(conv) => Some(conv),
+            _ => None,
+        }
     }
 
     /// `xs`: `[B, C, H, W]`, zeros around it. Result: `[B, C', ceil(H / stride), ceil(W / stride)]`

@@ -64,6 +64,7 @@ pub enum EfficientNetNames {
     /// `conv_stem`, `blocks.0.0.conv_dw`, …
     Timm,
     /// `_conv_stem`, `_blocks.0._depthwise_conv`, …
+    #[serde(rename = "efficientnet-pytorch")]
     EfficientNetPytorch,
 }
 
@@ -223,6 +224,15 @@ impl EfficientNetConfig {
         Self { bn_eps: 1e-3, padding: SamePadding::Tf, fixed_padding, names, ..self }
     }
 
+    /// The same with tensors under the names of another project. EfficientNet-PyTorch's come with
+    /// TensorFlow's numbers.
+    pub const fn with_names(self, names: EfficientNetNames) -> Self {
+        match names {
+            EfficientNetNames::EfficientNetPytorch => self.tensorflow(names),
+            EfficientNetNames::Torchvision | EfficientNetNames::Timm => Self { names, ..self },
+        }
+    }
+
     /// A channel count scaled by `width`.
     pub fn channels(&self, base: usize) -> usize {
         nearest_multiple(base as f64 * self.width, DIVISOR)
@@ -342,7 +352,7 @@ impl EfficientNet {
     pub fn forward(&self, xs: &Tensor, tap: &mut dyn FnMut(usize, &Tensor) -> Result<()>) -> Result<Tensor> {
         let mut xs = self.stem.forward(xs)?;
         for (i, block) in self.blocks.iter().enumerate() {
-            xs = block.forward(&xs, &mut ZeroBorder, &mut |_| Ok(()))?;
+            xs = block.forward(&xs, &mut ZeroBorder, None)?;
             tap(i, &xs)?;
         }
         self.last.forward(&xs)

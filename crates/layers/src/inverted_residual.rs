@@ -1,10 +1,13 @@
 //! The block of MobileNetV2 and EfficientNet.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::Region;
+use zoo_kernels::{Region, inverted_residual};
 
 use crate::{ConvNormAct, SqueezeExcite, Surroundings};
+
+/// An expanded map of fewer values (1 MiB) stays in a core's cache as a whole.
+const CACHED_VALUES: usize = 1 << 18;
 
 /// An inverted residual: 1×1 expansion, depthwise convolution, gates, linear 1×1 projection, and the
 /// input added where the shapes agree.
@@ -49,25 +52,61 @@ impl InvertedResidual {
         &self,
         xs: &Tensor,
         around: &mut dyn Surroundings,
-        expanded: &mut dyn FnMut(&Tensor) -> Result<()>,
+        expanded: Option<&mut dyn FnMut(&Tensor) -> Result<()>>,
     ) -> Result<Tensor> {
+        let residual = self.is_residual().then_some(xs);
         let ys = match &self.expand {
+            Some(expand) if expanded.is_none() && around.is_zero_border() && self.in_one_pass(xs)? => {
+                return self.fused(&Region::whole(xs)?, Some(expand), residual);
+            }
             Some(expand) => {
                 let ys = expand.forward(xs)?;
-                expanded(&ys)?;
+                if let Some(expanded) = expanded {
+                    expanded(&ys)?;
+                }
                 ys
             }
             None => xs.clone(),
         };
-        let mut ys = self.depthwise.forward_region(&around.place(&self.name, &ys)?)?;
+        let region = around.place(&self.name, &ys)?;
+        if self.in_one_pass(xs)? {
+            return self.fused(&region, None, residual);
+        }
+        let mut ys = self.depthwise.forward_region(&region)?;
         if let Some(squeeze_excite) = &self.squeeze_excite {
             ys = squeeze_excite.forward(&ys)?;
         }
-        if self.is_residual() {
-            self.project.forward_region_add(&Region::whole(&ys)?, xs)
-        } else {
-            self.project.forward(&ys)
+        match residual {
+            Some(residual) => self.project.forward_region_add(&Region::whole(&ys)?, residual),
+            None => self.project.forward(&ys),
         }
+    }
+
+    /// Whether the block's layers are to run by strips: they are packed, nothing needs a whole map in
+    /// between, and the expanded one is larger than a cache.
+    fn in_one_pass(&self, xs: &Tensor) -> Result<bool> {
+        let (_, _, h, w) = xs.dims4()?;
+        let packed = self.depthwise.packed_depthwise().is_some()
+            && self.project.packed_dense().is_some()
+            && self.expand.as_ref().is_none_or(|expand| expand.packed_dense().is_some());
+        let values = h * w * self.depthwise.spec().in_channels;
+        Ok(packed && self.squeeze_excite.is_none() && values >= CACHED_VALUES)
+    }
+
+    fn fused(
+        &self,
+        region: &Region,
+        expand: Option<&ConvNormAct>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let expand = expand.and_then(ConvNormAct::packed_dense);
+        let (Some(depthwise), Some(project)) =
+            (self.depthwise.packed_depthwise(), self.project.packed_dense())
+        else {
+            bail!("{}: the layers are not packed", self.name)
+        };
+        let pads = self.depthwise.spec().pads(FrameSize::new(region.height, region.width));
+        inverted_residual(region, expand, depthwise, project, pads, residual)
     }
 
     /// Counts the block for an input of `input` and returns the output's size.

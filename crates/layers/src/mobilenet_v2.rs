@@ -44,11 +44,16 @@ pub struct MobileNetV2Config {
 impl Default for MobileNetV2Config {
     /// torchvision's `mobilenet_v2`.
     fn default() -> Self {
-        Self { depth: 1.0, divisor: 8, bn_eps: 1e-5, padding: SamePadding::Torch }
+        Self::torchvision()
     }
 }
 
 impl MobileNetV2Config {
+    /// torchvision's `mobilenet_v2`.
+    pub const fn torchvision() -> Self {
+        Self { depth: 1.0, divisor: 8, bn_eps: 1e-5, padding: SamePadding::Torch }
+    }
+
     /// A channel count scaled by `depth`: rounded to the nearest multiple of `divisor`, up once more
     /// where that lost over 10 %.
     pub fn channels(&self, base: usize) -> usize {
@@ -180,7 +185,8 @@ impl MobileNetV2 {
     }
 
     /// `xs`: `[B, 3, H, W]`, normalised; every spatial convolution's border comes from `around`,
-    /// under the name `features.i`. Shows the maps on the way to `tap` and returns the last one,
+    /// under the name `features.i`. Shows the maps on the way to `tap`, the expansions only of the
+    /// blocks in `expansions` (the others may never have one in memory), and returns the last one,
     /// `[B, 1280, H/32, W/32]` (rounded up at each of the five strides).
     ///
     /// # Errors
@@ -189,12 +195,17 @@ impl MobileNetV2 {
         &self,
         xs: &Tensor,
         around: &mut dyn Surroundings,
+        expansions: &[usize],
         tap: &mut dyn FnMut(Tap, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
         let mut xs = self.stem.forward_region(&around.place("features.0", xs)?)?;
         tap(Tap::Feature(0), &xs)?;
         for (i, block) in (1..).zip(&self.blocks) {
-            xs = block.forward(&xs, around, &mut |expansion| tap(Tap::Expansion(i), expansion))?;
+            let mut expanded = |expansion: &Tensor| tap(Tap::Expansion(i), expansion);
+            xs = match expansions.contains(&i) {
+                true => block.forward(&xs, around, Some(&mut expanded))?,
+                false => block.forward(&xs, around, None)?,
+            };
             tap(Tap::Feature(i), &xs)?;
         }
         let xs = self.last.forward(&xs)?;
@@ -218,7 +229,7 @@ impl MobileNetV2 {
 impl Backbone for MobileNetV2 {
     fn features(&self, xs: &Tensor) -> Result<Vec<Tensor>> {
         let mut maps = Vec::with_capacity(LEVELS.len());
-        self.forward(xs, &mut ZeroBorder, &mut |tap, ys| {
+        self.forward(xs, &mut ZeroBorder, &[], &mut |tap, ys| {
             if let Tap::Feature(i) = tap
                 && LEVELS.contains(&i)
             {
@@ -236,7 +247,7 @@ impl Backbone for MobileNetV2 {
 
 impl Trunk for MobileNetV2 {
     fn trunk(&self, xs: &Tensor) -> Result<Tensor> {
-        self.forward(xs, &mut ZeroBorder, &mut |_, _| Ok(()))
+        self.forward(xs, &mut ZeroBorder, &[], &mut |_, _| Ok(()))
     }
 
     fn trunk_channels(&self) -> usize {

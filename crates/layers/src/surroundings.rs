@@ -9,6 +9,12 @@ pub trait Surroundings {
     /// # Errors
     /// If `xs` does not fit where it belongs.
     fn place(&mut self, name: &str, xs: &Tensor) -> Result<Region>;
+
+    /// Whether nothing is remembered and everything around an input is zero: then a layer need not
+    /// hold its input as a whole.
+    fn is_zero_border(&self) -> bool {
+        false
+    }
 }
 
 /// The input is all there is: zeros around it, as in any padded convolution.
@@ -18,5 +24,9 @@ pub struct ZeroBorder;
 impl Surroundings for ZeroBorder {
     fn place(&mut self, _name: &str, xs: &Tensor) -> Result<Region> {
         Region::whole(xs)
+    }
+
+    fn is_zero_border(&self) -> bool {
+        true
     }
 }

@@ -244,7 +244,7 @@ impl WindowedNet for DetectorNet {
     ) -> Result<RawDetections> {
         // The backbone, on the window: C4 at stride 16 and C5 at stride 32.
         let mut c4 = None;
-        let c5 = self.backbone.forward(xs, around, &mut |tap, ys| match tap {
+        let c5 = self.backbone.forward(xs, around, &[C4_BLOCK], &mut |tap, ys| match tap {
             Tap::Expansion(C4_BLOCK) => {
                 c4 = Some(ys.clone());
                 probe("c4", ys)

@@ -13,6 +13,7 @@ use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Ta
 use crate::Grid;
 use crate::attention::Attention;
 use crate::config::SegmenterConfig;
+use crate::detector::C4_BLOCK;
 use crate::net::{Probe, RESTORE_CELL, WindowedNet, seen_like};
 
 /// Features that the 3×3 laterals read, finest first: strides 4, 8, 16.
@@ -111,7 +112,7 @@ impl WindowedNet for SegmenterNet {
         probe: Probe,
     ) -> Result<RawMask> {
         let (mut taps, mut restored) = (Vec::with_capacity(LATERALS.len()), None);
-        let last = self.backbone.forward(xs, around, &mut |tap, ys| {
+        let last = self.backbone.forward(xs, around, &[C4_BLOCK], &mut |tap, ys| {
             match tap {
                 Tap::Feature(i) if LATERALS.contains(&i) => taps.push(ys.clone()),
                 Tap::Feature(RESTORED) => restored = Some(ys.clone()),
@@ -119,7 +120,7 @@ impl WindowedNet for SegmenterNet {
             }
             match tap {
                 Tap::Feature(i) => probe(&format!("f{i}"), ys),
-                Tap::Expansion(14) => probe("c4", ys),
+                Tap::Expansion(C4_BLOCK) => probe("c4", ys),
                 Tap::Expansion(_) => Ok(()),
             }
         })?;

@@ -88,21 +88,19 @@ fn architecture(name: &str) -> Architecture {
         "efficientnet_b1" => efficientnet(EfficientNetConfig::b1()),
         "efficientnet_b2" => efficientnet(EfficientNetConfig::b2()),
         "efficientnet_b3" => efficientnet(EfficientNetConfig::b3()),
-        "timm efficientnet_b0" => {
-            efficientnet(EfficientNetConfig { names: Timm, ..EfficientNetConfig::b0() })
-        }
+        "timm efficientnet_b0" => efficientnet(EfficientNetConfig::b0().with_names(Timm)),
         "timm tf_efficientnet_b0" => efficientnet(EfficientNetConfig::b0().tensorflow(Timm)),
         "timm tf_efficientnet_b1" => efficientnet(EfficientNetConfig::b1().tensorflow(Timm)),
         "timm tf_efficientnet_b3" => efficientnet(EfficientNetConfig::b3().tensorflow(Timm)),
         "timm efficientnet_lite0" => {
-            efficientnet(EfficientNetConfig { lite: true, names: Timm, ..EfficientNetConfig::b0() })
+            efficientnet(EfficientNetConfig { lite: true, ..EfficientNetConfig::b0() }.with_names(Timm))
         }
         "timm tf_efficientnet_lite0" => efficientnet(EfficientNetConfig::lite0()),
         "timm tf_efficientnet_lite1" => efficientnet(EfficientNetConfig::lite1()),
         "timm tf_efficientnet_lite2" => efficientnet(EfficientNetConfig::lite2()),
-        "EfficientNet-PyTorch b1" => efficientnet(EfficientNetConfig::b1().tensorflow(EfficientNetPytorch)),
+        "EfficientNet-PyTorch b1" => efficientnet(EfficientNetConfig::b1().with_names(EfficientNetPytorch)),
         "EfficientNet-PyTorch lite0" => {
-            efficientnet(EfficientNetConfig::lite0().tensorflow(EfficientNetPytorch))
+            efficientnet(EfficientNetConfig::lite0().with_names(EfficientNetPytorch))
         }
         other => panic!("no net for {other}"),
     }
@@ -250,7 +248,7 @@ fn names_are_told_from_the_file() {
         let map = candle_nn::VarMap::new();
         let vb = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
         assert_eq!(EfficientNetNames::of(&vb), None);
-        EfficientNet::new(&EfficientNetConfig { names, ..EfficientNetConfig::b0() }, vb.clone()).unwrap();
+        EfficientNet::new(&EfficientNetConfig::b0().with_names(names), vb.clone()).unwrap();
         assert_eq!(EfficientNetNames::of(&vb), Some(names));
     }
 }

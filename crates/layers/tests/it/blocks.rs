@@ -207,7 +207,7 @@ fn gradients_reach_the_weights_until_they_are_prepared() {
     assert!(block.is_residual());
     let xs = input([1, 4, 5, 5]);
     let loss = |block: &InvertedResidual| {
-        let ys = block.forward(&xs, &mut ZeroBorder, &mut |_| Ok(())).unwrap();
+        let ys = block.forward(&xs, &mut ZeroBorder, None).unwrap();
         ys.sqr().unwrap().sum_all().unwrap()
     };
     let gradients = loss(&block).backward().unwrap();
@@ -284,5 +284,41 @@ fn faults_are_named() {
     ] {
         let message = message.to_string();
         assert!(message.contains(expected), "{name}: {message}");
+    }
+}
+
+#[test]
+fn a_large_inverted_residual_in_one_pass_equals_its_layers() {
+    for (inputs, outputs, stride) in [(16, 24, 2), (16, 16, 1)] {
+        let vb = weights();
+        let conv = |spec, name: &str| ConvNormAct::new(spec, vb.pp(name), vb.pp(name).pp("norm")).unwrap();
+        let mut block = InvertedResidual {
+            name: "block".to_owned(),
+            expand: Some(conv(ConvSpec::pointwise(inputs, 96, EPS, Activation::Relu6), "expand")),
+            depthwise: conv(ConvSpec::depthwise3(96, stride, EPS, Activation::Relu6), "depthwise"),
+            squeeze_excite: None,
+            project: conv(ConvSpec::pointwise(96, outputs, EPS, Activation::None), "project"),
+        };
+        let xs = input([1, inputs, 61, 60]);
+        let plain = block.forward(&xs, &mut ZeroBorder, None).unwrap();
+        block.prepare().unwrap();
+        let mut seen = None;
+        let mut see = |expanded: &Tensor| {
+            seen = Some(expanded.dims().to_vec());
+            Ok(())
+        };
+        let one_pass = block.forward(&xs, &mut ZeroBorder, None).unwrap();
+        let shown = block.forward(&xs, &mut ZeroBorder, Some(&mut see)).unwrap();
+        assert_eq!(seen, Some(vec![1, 96, 61, 60]));
+        for (name, ys) in [("one pass", one_pass), ("shown", shown)] {
+            assert_eq!(ys.dims(), plain.dims());
+            let difference =
+                (ys - &plain).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            let largest = plain.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(
+                difference < 1e-5 * largest.max(1.0),
+                "{name} at stride {stride}: {difference} of {largest}"
+            );
+        }
     }
 }

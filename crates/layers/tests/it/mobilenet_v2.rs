@@ -43,12 +43,13 @@ fn taps_come_in_forward_order() {
     let net = MobileNetV2::new(&MobileNetV2Config { depth: 0.5, ..Default::default() }, vb).unwrap();
     let xs = Tensor::zeros((1, 3, 32, 32), DType::F32, &Device::Cpu).unwrap();
     let mut taps = Vec::new();
-    net.forward(&xs, &mut ZeroBorder, &mut |tap, _| {
+    net.forward(&xs, &mut ZeroBorder, &[2, 14], &mut |tap, _| {
         taps.push(tap);
         Ok(())
     })
     .unwrap();
     assert_eq!(taps[..4], [Tap::Feature(0), Tap::Feature(1), Tap::Expansion(2), Tap::Feature(2)]);
+    assert_eq!(taps[15..17], [Tap::Expansion(14), Tap::Feature(14)]);
     assert_eq!(taps.last(), Some(&Tap::Feature(18)));
-    assert_eq!(taps.len(), 19 + 16);
+    assert_eq!(taps.len(), 19 + 2);
 }
