@@ -6,6 +6,9 @@ use zoo_kernels::{Region, inverted_residual};
 
 use crate::{ConvNormAct, SqueezeExcite, Surroundings};
 
+/// Looks at a map on the way.
+pub type See<'a> = &'a mut dyn FnMut(&Tensor) -> Result<()>;
+
 /// An expanded map of fewer values (1 MiB) stays in a core's cache as a whole.
 const CACHED_VALUES: usize = 1 << 18;
 
@@ -52,7 +55,7 @@ impl InvertedResidual {
         &self,
         xs: &Tensor,
         around: &mut dyn Surroundings,
-        expanded: Option<&mut dyn FnMut(&Tensor) -> Result<()>>,
+        expanded: Option<See>,
     ) -> Result<Tensor> {
         let residual = self.is_residual().then_some(xs);
         let ys = match &self.expand {

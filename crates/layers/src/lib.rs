@@ -34,7 +34,7 @@ mod surroundings;
 pub use classifier::{Architecture, Classifier, Trunk};
 pub use conv::{ConvNormAct, ConvSpec};
 pub use efficientnet::{EfficientNet, EfficientNetConfig, EfficientNetNames};
-pub use inverted_residual::InvertedResidual;
+pub use inverted_residual::{InvertedResidual, See};
 pub use linear::Linear;
 pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config, Tap};
 pub use padding::{Padding, SamePadding};
