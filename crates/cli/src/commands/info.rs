@@ -35,7 +35,7 @@ pub fn run(args: &InfoArgs) -> Result<Outcome> {
     match &chosen {
         Some(chosen) => infos.extend(chosen.model.infos()?),
         None => {
-            for model in models::ALL {
+            for model in models::all() {
                 infos.extend(model.infos()?);
             }
         }

@@ -34,7 +34,7 @@ struct Unreadable {
 /// Runs every file; one that cannot be run does not stop the others.
 pub fn run(args: &ParityArgs, verbose: bool) -> Result<Outcome> {
     let device = args.compute.start()?;
-    let registry = Registry::new(models::ALL.into_iter().flat_map(|model| model.parity_cases()))?;
+    let registry = Registry::new(models::all().flat_map(|model| model.parity_cases()))?;
     let mut reports: Vec<Report> = Vec::new();
     let mut unreadable = Vec::new();
     for path in &args.files {

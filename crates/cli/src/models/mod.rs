@@ -1,6 +1,6 @@
-//! The models that the commands know. A new one is a module here and a line in [`ALL`].
+//! The models that the commands know. A new one is a module here and a line in [`all`].
 
-mod mobilenet;
+mod classifiers;
 pub mod patchwork;
 
 use std::io::Write;
@@ -60,7 +60,10 @@ pub trait Model: Sync {
 }
 
 /// All models.
-pub const ALL: [&dyn Model; 2] = [&patchwork::Patchwork, &mobilenet::MobileNet];
+pub fn all() -> impl Iterator<Item = &'static dyn Model> {
+    let papers: [&dyn Model; 1] = [&patchwork::Patchwork];
+    papers.into_iter().chain(classifiers::ALL.iter().map(|model| model as &dyn Model))
+}
 
 /// A model and, if one was named, a preset of it.
 pub struct Chosen {
@@ -70,7 +73,7 @@ pub struct Chosen {
 
 /// Every name that [`find`] takes.
 fn names() -> impl Iterator<Item = (String, Chosen)> {
-    ALL.into_iter().flat_map(|model| {
+    all().flat_map(|model| {
         let plain = (model.name().to_owned(), Chosen { model, preset: None });
         let presets = model.presets().into_iter().map(move |preset| {
             (format!("{}/{preset}", model.name()), Chosen { model, preset: Some(preset) })
