@@ -29,19 +29,29 @@ class Patchwise(nn.Module):
 
     def __init__(self, outputs, kernel, grid):
         super().__init__()
-        self.outputs, self.kernel, self.grid = outputs, kernel, grid
+        self.outputs, self.kernel, self.grid, self.gather = outputs, kernel, grid, False
 
     def forward(self, x, weights):
-        (b, c, h, w), (rows, columns), k = x.shape, self.grid, self.kernel
+        (b, c, h, w), (rows, columns), k = map(int, x.shape), self.grid, self.kernel
         ph, pw, halo = h // rows, w // columns, k // 2
-        if halo:
-            x = F.pad(x, (halo,) * 4, mode="reflect")
-        x = x.unfold(2, ph + 2 * halo, ph).unfold(3, pw + 2 * halo, pw)
-        x = x.permute(0, 2, 3, 1, 4, 5).reshape(1, -1, ph + 2 * halo, pw + 2 * halo)
+        if halo and self.gather:
+            x = x.index_select(2, reflected(h, rows, halo)).index_select(3, reflected(w, columns, halo))
+            x = x.reshape(b, c, rows, ph + 2 * halo, columns, pw + 2 * halo).permute(0, 2, 4, 1, 3, 5)
+        else:
+            x = F.pad(x, (halo,) * 4, mode="reflect") if halo else x
+            x = x.unfold(2, ph + 2 * halo, ph).unfold(3, pw + 2 * halo, pw).permute(0, 2, 3, 1, 4, 5)
+        x = x.reshape(1, -1, ph + 2 * halo, pw + 2 * halo)
         weights = weights.permute(0, 2, 3, 1).reshape(-1, c if k == 1 else 1, k, k)
         groups = b * rows * columns * (1 if k == 1 else c)
         y = F.conv2d(x, weights, groups=groups)
         return y.reshape(b, rows, columns, -1, ph, pw).permute(0, 3, 1, 4, 2, 5).reshape(b, -1, h, w)
+
+
+def reflected(size, parts, halo):
+    """The rows that the patches read, patch by patch, the map's border reflected."""
+    part = size // parts
+    at = torch.arange(parts)[:, None] * part + torch.arange(-halo, part + halo)
+    return (size - 1 - (size - 1 - at.abs()).abs()).flatten()
 
 
 def build(spec):
@@ -80,6 +90,8 @@ def exportable(net):
     for module in net.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
+        if isinstance(module, Patchwise):
+            module.gather = True  # unfolding what is padded has no symbol
     return net
 
 
