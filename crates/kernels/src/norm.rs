@@ -73,8 +73,8 @@ struct LayerNorm {
 #[inline(always)]
 fn moments<T: Float>(xs: &[T], eps: f64) -> (T, T) {
     let scale = T::from_f64(1.0 / xs.len() as f64);
-    let mean = sum(xs.len(), |i| xs[i]) * scale;
-    let variance = sum(xs.len(), |i| (xs[i] - mean) * (xs[i] - mean)) * scale;
+    let mean = sum([xs], |[x]| x) * scale;
+    let variance = sum([xs], |[x]| (x - mean) * (x - mean)) * scale;
     (mean, T::from_f64(1.0 / (variance.to_f64() + eps).sqrt()))
 }
 
@@ -179,8 +179,8 @@ impl<T: Float> Kernel for Backward<'_, T> {
             // With x̂ the normalised row and g the gradient times the weight, the row's gradient is
             // (g − mean(g) − x̂ · mean(g · x̂)) / deviation.
             let share = T::from_f64(1.0 / n as f64);
-            let along_mean = sum(n, |i| grad[i] * weight[i]) * share;
-            let along_row = sum(n, |i| grad[i] * weight[i] * (xs[i] - mean)) * scale * share;
+            let along_mean = sum([grad, weight], |[g, w]| g * w) * share;
+            let along_row = sum([grad, weight, xs], |[g, w, x]| g * w * (x - mean)) * scale * share;
             for i in 0..n {
                 let normal = (xs[i] - mean) * scale;
                 to_xs[i] = (grad[i] * weight[i] - along_mean - normal * along_row) * scale;

@@ -4,20 +4,30 @@ use crate::epilogue::Float;
 use crate::simd::{MAX_LANES, Simd};
 use crate::vector_math::exp;
 
-/// Σ f(i) for i < `n`, in as many partial sums as the widest vectors have lanes.
+/// Σ f of the rows' values at the same place, in as many partial sums as the widest vectors have
+/// lanes. The rows are of one length.
 #[inline(always)]
-pub(crate) fn sum<T: Float>(n: usize, f: impl Fn(usize) -> T) -> T {
+pub(crate) fn sum<T: Float, const N: usize>(rows: [&[T]; N], f: impl Fn([T; N]) -> T) -> T {
+    let (whole, rest) =
+        (rows.map(|row| row.as_chunks::<MAX_LANES>().0), rows.map(|row| row.as_chunks::<MAX_LANES>().1));
     let mut sums = [T::ZERO; MAX_LANES];
-    let whole = n - n % MAX_LANES;
-    for from in (0..whole).step_by(MAX_LANES) {
+    for i in 0..whole[0].len() {
+        let chunks = whole.map(|chunks| &chunks[i]);
         for (lane, sum) in sums.iter_mut().enumerate() {
-            *sum += f(from + lane);
+            *sum += f(chunks.map(|chunk| chunk[lane]));
         }
     }
-    for (lane, sum) in sums.iter_mut().enumerate().take(n - whole) {
-        *sum += f(whole + lane);
+    for i in 0..rest[0].len() {
+        sums[i] += f(rest.map(|rest| rest[i]));
     }
-    sums.into_iter().fold(T::ZERO, |a, b| a + b)
+    // By halves: sixteen additions one after the other would take as long as a short row.
+    let mut width = MAX_LANES;
+    while width > 1 {
+        width /= 2;
+        let (low, high) = sums.split_at_mut(width);
+        low.iter_mut().zip(high).for_each(|(low, high)| *low += *high);
+    }
+    sums[0]
 }
 
 /// What a row of scores is shifted by before the exponential: its largest, or 0 where that is −∞,

@@ -56,6 +56,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load(p: *const f32) -> Self::V;
     /// The first `n` values from `p`, zeros in the other lanes. `n` ≤ `LANES`.
     unsafe fn load_first(p: *const f32, n: usize) -> Self::V;
+    /// The first `n` lanes of `a`, the others of `b`. `n` ≤ `LANES`.
+    unsafe fn first_or(a: Self::V, b: Self::V, n: usize) -> Self::V;
     /// All lanes to `p`.
     unsafe fn store(p: *mut f32, v: Self::V);
     /// The first `n` lanes to `p`. `n` ≤ `LANES`.
@@ -155,6 +157,10 @@ impl Simd for Portable {
     unsafe fn load_first(p: *const f32, n: usize) -> Self::V {
         // SAFETY: the caller's promise that n values can be read.
         lanes(|i| if i < n { unsafe { *p.add(i) } } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn first_or(a: Self::V, b: Self::V, n: usize) -> Self::V {
+        lanes(|i| if i < n { a[i] } else { b[i] })
     }
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: Self::V) {
@@ -279,6 +285,10 @@ mod x86 {
             unsafe { _mm256_maskload_ps(p, first_of_8(n)) }
         }
         #[inline(always)]
+        unsafe fn first_or(a: Self::V, b: Self::V, n: usize) -> Self::V {
+            unsafe { _mm256_blendv_ps(b, a, _mm256_castsi256_ps(first_of_8(n))) }
+        }
+        #[inline(always)]
         unsafe fn store(p: *mut f32, v: Self::V) {
             unsafe { _mm256_storeu_ps(p, v) }
         }
@@ -388,6 +398,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn load_first(p: *const f32, n: usize) -> Self::V {
             unsafe { _mm512_maskz_loadu_ps(first_of_16(n), p) }
+        }
+        #[inline(always)]
+        unsafe fn first_or(a: Self::V, b: Self::V, n: usize) -> Self::V {
+            unsafe { _mm512_mask_mov_ps(b, first_of_16(n), a) }
         }
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: Self::V) {

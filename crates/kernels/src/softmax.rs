@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use crate::epilogue::Float;
 use crate::isa::Isa;
 use crate::operation::items_per_task;
-use crate::rows::{exp_shifted, largest, normaliser, shift, sum};
-use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
+use crate::rows::{exp_shifted, normaliser, shift, sum};
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Operations that a value costs, roughly.
 const COST: usize = 8;
@@ -109,22 +109,26 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let n = self.n;
-        // A row with −∞ up to a whole vector, which counts for nothing.
-        let mut row = vec![f32::NEG_INFINITY; n.next_multiple_of(MAX_LANES)];
+        // The row at hand in whole vectors; −∞ in the last one's other lanes counts for nothing.
+        let mut row = vec![0.0; n.next_multiple_of(S::LANES)];
         for (xs, ys) in self.xs.chunks_exact(n).zip(self.ys.chunks_exact_mut(n)) {
-            for (to, x) in row.iter_mut().zip(xs) {
-                *to = x * self.scale;
+            // SAFETY: the row holds whole vectors, the other chunks as many values as they say; `run`
+            // is called by `S::enter`.
+            unsafe {
+                let (scale, none) = (S::splat(self.scale), S::splat(f32::NEG_INFINITY));
+                let mut largest = none;
+                for (xs, to) in xs.chunks(S::LANES).zip(row.chunks_exact_mut(S::LANES)) {
+                    let y = S::mul(S::load_first(xs.as_ptr(), xs.len()), scale);
+                    let y = S::first_or(y, none, xs.len());
+                    S::store(to.as_mut_ptr(), y);
+                    largest = S::max(y, largest);
+                }
+                let sum = exp_shifted::<S>(&mut row, shift(S::largest(largest)));
+                let factor = S::splat(normaliser(sum));
+                for (ys, from) in ys.chunks_mut(S::LANES).zip(row.chunks_exact(S::LANES)) {
+                    S::store_first(ys.as_mut_ptr(), S::mul(S::load(from.as_ptr()), factor), ys.len());
+                }
             }
-            // SAFETY: the row holds whole vectors of every set; `run` is called by `S::enter`.
-            let sum = unsafe {
-                let shift = shift(largest::<S>(&row));
-                exp_shifted::<S>(&mut row, shift)
-            };
-            let scale = normaliser(sum);
-            for (y, x) in ys.iter_mut().zip(&row) {
-                *y = x * scale;
-            }
-            row[n..].fill(f32::NEG_INFINITY);
         }
     }
 }
@@ -184,7 +188,7 @@ impl<T: Float> Kernel for Backward<'_, T> {
         let scale = T::from_f64(self.scale);
         let rows = self.ys.chunks_exact(self.n).zip(self.grad.chunks_exact(self.n));
         for ((ys, grad), to_xs) in rows.zip(self.to_xs.chunks_exact_mut(self.n)) {
-            let mean = sum(ys.len(), |i| ys[i] * grad[i]);
+            let mean = sum([ys, grad], |[y, g]| y * g);
             for ((to, y), g) in to_xs.iter_mut().zip(ys).zip(grad) {
                 *to = (*g - mean) * *y * scale;
             }
