@@ -27,9 +27,9 @@ const TASK_MACS: usize = 1 << 18;
 /// `softmax(scale · q · kᵀ + Σ biases) · v` for each head.
 ///
 /// `q`: `[B, H, N, D]`; `k`: `[B, H, M, D]`; `v`: `[B, H, M, E]`; result: `[B, H, N, E]`, whose memory
-/// runs `[B, N, H, E]`, so that transposing it back and joining the heads copies nothing. The
-/// operands may be any views whose last dimension is contiguous, as the parts of a joint projection
-/// `[B, N, 3, H, D]` are.
+/// runs `[B, N, H, E]`, so that transposing it back and joining the heads copies nothing. Views whose
+/// last dimension is contiguous, as the parts of a joint projection `[B, N, 3, H, D]` or broadcast
+/// biases, are read as they lie.
 ///
 /// Each of `biases` is `[B', H', N', M]` or has fewer dimensions, then those from the left are 1:
 /// `H'` is `H` or 1, `N'` is `N` or 1, and `B'` divides `B`, where image `b` takes part `b mod B'`, as
@@ -48,7 +48,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, biases: &[&Tens
     }
     let rows = |xs: &Tensor| if xs.stride()[3] == 1 { Ok(xs.clone()) } else { xs.contiguous() };
     let (q, k, v) = (rows(q)?, rows(k)?, rows(v)?);
-    let biases = biases.iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
+    let biases = biases.iter().map(rows).collect::<Result<Vec<_>>>()?;
     let storages = [&q, &k, &v].map(|xs| xs.storage_and_layout().0);
     let bias_storages: Vec<_> = biases.iter().map(|bias| bias.storage_and_layout().0).collect();
     let call = Call {
@@ -99,7 +99,7 @@ impl Sizes {
         )
     }
 
-    /// `bias` as `[B', H', N', M]`.
+    /// `bias` as a view `[B', H', N', M]`.
     fn four_dims(&self, bias: &Tensor) -> Result<Tensor> {
         let mut dims = [1; 4];
         if let Some(missing) = 4usize.checked_sub(bias.rank()) {
@@ -111,7 +111,7 @@ impl Sizes {
                 && [1, self.queries].contains(&queries)
                 && keys == self.keys
             {
-                return bias.reshape(&dims);
+                return (0..missing).try_fold(bias.clone(), |bias, _| bias.unsqueeze(0));
             }
         }
         bail!(
@@ -127,9 +127,8 @@ impl Sizes {
 
 /// In candle's matrix products and our softmax, with gradients.
 fn composed(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, biases: &[Tensor]) -> Result<Tensor> {
-    let scores = (q.contiguous()? * scale)?.matmul(&k.transpose(2, 3)?.contiguous()?)?;
+    let mut scores = (q.contiguous()? * scale)?.matmul(&k.transpose(2, 3)?.contiguous()?)?;
     let (b, h, n, m) = scores.dims4()?;
-    let mut scores = scores;
     for bias in biases {
         let parts = bias.dim(0)?;
         scores = scores.reshape((b / parts, parts, h, n, m))?.broadcast_add(bias)?.reshape((b, h, n, m))?;
@@ -234,12 +233,11 @@ impl Call<'_> {
 
 /// A head's keys and values as weights of matrix products.
 struct Packed {
-    /// Block by block of keys and panel by panel `[D][key]`, times the scale, padded with zeros to
-    /// whole vectors.
+    /// Block by block of keys and panel by panel `[D][key]`, times the scale, padded to whole vectors.
     keys: Vec<f32>,
     /// Added to the scores: 0, and −∞ in the padding.
     absent: Vec<f32>,
-    /// Block by block of keys and panel by panel `[key][E]`, padded likewise.
+    /// Block by block of keys and panel by panel `[key][E]`, padded with zeros.
     values: Vec<f32>,
     /// Added to the result.
     zeros: Vec<f32>,

@@ -424,11 +424,15 @@ fn attention_reads_a_joint_projection_as_it_lies() {
     let turned = copied(0).transpose(2, 3).unwrap().contiguous().unwrap().transpose(2, 3).unwrap();
     let ys = attention(&turned, &part(1), &part(2), 0.2, &[]).unwrap();
     assert!(largest_difference(&ys, &expected) < 5e-6);
-    // A bias that is a view.
-    let bias = noise(2, &[n, n, h], DType::F32).permute((2, 0, 1)).unwrap();
-    let expected = naive_attention(&copied(0), &copied(1), &copied(2), 0.2, &[&bias]);
-    let ys = attention(&part(0), &part(1), &part(2), 0.2, &[&bias]).unwrap();
-    assert!(largest_difference(&ys, &expected) < 5e-6);
+    // Biases that are views: turned, broadcast, and cut out of a wider one.
+    let turned = noise(2, &[n, n, h], DType::F32).permute((2, 0, 1)).unwrap();
+    let broadcast = noise(3, &[h, 1, n], DType::F32).broadcast_as((h, n, n)).unwrap();
+    let cut = noise(4, &[n, n + 3], DType::F32).narrow(1, 2, n).unwrap();
+    for bias in [turned, broadcast, cut] {
+        let expected = naive_attention(&copied(0), &copied(1), &copied(2), 0.2, &[&bias]);
+        let ys = attention(&part(0), &part(1), &part(2), 0.2, &[&bias]).unwrap();
+        assert!(largest_difference(&ys, &expected) < 5e-6, "{:?}", bias.layout());
+    }
 }
 
 #[test]
