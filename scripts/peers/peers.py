@@ -17,6 +17,8 @@ OURS = "zoo"
 PEERS = ["ort", "torch", "torch-cl", "torch-folded", "torch-folded-cl", "torch-compiled"]
 # Those that take long to start, or are never the best in PyTorch: not with --quick.
 SLOW = ["torch-folded", "torch-compiled"]
+# With --quick, a row that took so long already gets no more than three rounds.
+QUICK_SECONDS = 6
 # Largest difference from PyTorch's result, relative to its largest value. Winograd's rounding and that of
 # weights folded in f32 stay far below; a layer left out does not.
 TOLERANCE = 2e-3
@@ -141,9 +143,11 @@ def measure(name, spec, threads, net, folder, args):
             engine.run(2)
         rounds, budget = (5, 60) if args.quick else (9, 150)
         runs = {e: max(1, min(50, int(budget / e.run(2)[0]))) for e in engines}
-        measured = []
+        measured, started = [], time.perf_counter()
         patience = 1 if args.cpu or args.quick else PATIENCE
         while len(measured) < rounds * patience and sum(r["others"] <= QUIET for r in measured) < rounds:
+            if args.quick and len(measured) >= 3 and time.perf_counter() - started > QUICK_SECONDS:
+                break
             measured.append(one_round(engines, runs, len(measured)))
         measured = sorted(measured, key=lambda r: r["others"])[:rounds]
         memory = {e.kind: e.memory("VmHWM") - e.before for e in engines if e.has_memory}
