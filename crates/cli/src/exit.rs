@@ -5,7 +5,12 @@ use std::io::{ErrorKind, Write, stderr};
 use std::process::ExitCode;
 
 use anyhow::Error;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::layer_times::{LayerTimes, is_layer};
 
 /// What a command came to, if it did not break off with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,18 +77,17 @@ pub fn note(text: impl Display) {
 }
 
 /// Log lines on standard error: warnings, with `-v` what is loaded from where, with `-vv` everything.
-/// `RUST_LOG` overrides.
-pub fn start_log(verbose: u8) {
+/// `RUST_LOG` overrides. With `layers`, the time in each layer of a net is measured, too.
+pub fn start_log(verbose: u8, layers: bool) {
     let level = match verbose {
         0 => "warn",
         1 => "warn,zoo=info,zoo_hub=info,zoo_cli=info,zoo_vision=info,patchwork_det=info",
         _ => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(stderr)
-        .without_time()
-        .with_target(false)
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).without_time().with_target(false);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(layers.then(|| LayerTimes.with_filter(filter_fn(is_layer))))
         .init();
 }

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod exit;
 mod host;
+mod layer_times;
 mod models;
 mod output;
 mod progress;
@@ -21,13 +22,13 @@ use clap::Parser;
 /// The command `zoo`.
 pub fn zoo() -> ExitCode {
     let zoo = commands::Zoo::parse();
-    exit::start_log(zoo.verbose);
+    exit::start_log(zoo.verbose, zoo.command.measures_layers());
     exit::code(commands::run(&zoo.command, zoo.verbose > 0))
 }
 
 /// The demo binary `patchwork-det`.
 pub fn patchwork_det() -> ExitCode {
     let demo = models::patchwork::Demo::parse();
-    exit::start_log(demo.verbose);
+    exit::start_log(demo.verbose, false);
     exit::code(demo.run())
 }

@@ -9,6 +9,7 @@ use zoo_kernels::{
 
 use crate::Padding;
 use crate::norm::BatchNorm;
+use crate::span::layer_span;
 
 /// Shape and options of a [`ConvNormAct`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -188,6 +189,11 @@ impl ConvNormAct {
         Ok(())
     }
 
+    /// Its place in the checkpoint.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The packed weights, if these are a dense convolution's.
     pub(crate) fn packed_dense(&self) -> Option<&PackedConv> {
         match &self.weights {
@@ -231,6 +237,7 @@ impl ConvNormAct {
     }
 
     fn run(&self, region: &Region, residual: Option<&Tensor>) -> Result<Tensor> {
+        let _span = layer_span(&self.name);
         self.check_operands(region, residual)?;
         let pads = self.spec.pads(FrameSize::new(region.height, region.width));
         let ys = match &self.weights {

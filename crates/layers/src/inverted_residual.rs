@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use zoo_core::{FrameSize, Tally};
 use zoo_kernels::{Region, inverted_residual};
 
+use crate::span::layer_span;
 use crate::{ConvNormAct, SqueezeExcite, Surroundings};
 
 /// Looks at a map on the way.
@@ -108,6 +109,7 @@ impl InvertedResidual {
         else {
             bail!("{}: the layers are not packed", self.name)
         };
+        let _span = layer_span(common_path(self.depthwise.name(), self.project.name()));
         let pads = self.depthwise.spec().pads(FrameSize::new(region.height, region.width));
         inverted_residual(region, expand, depthwise, project, pads, residual)
     }
@@ -127,4 +129,11 @@ impl InvertedResidual {
         }
         output
     }
+}
+
+/// The part of two names of the checkpoint, in whole steps, that they begin with.
+fn common_path<'a>(a: &'a str, b: &str) -> &'a str {
+    let steps = a.split('.').zip(b.split('.')).take_while(|(a, b)| a == b);
+    let len: usize = steps.map(|(step, _)| step.len() + 1).sum();
+    a.get(..len.saturating_sub(1)).unwrap_or_default()
 }

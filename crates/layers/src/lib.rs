@@ -28,6 +28,7 @@ mod norm;
 mod padding;
 mod pointwise;
 mod resnet;
+mod span;
 mod squeeze_excite;
 mod surroundings;
 
@@ -40,5 +41,6 @@ pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config, Tap};
 pub use padding::{Padding, SamePadding};
 pub use pointwise::Pointwise;
 pub use resnet::{ResNet, ResNetBlock, ResNetConfig};
+pub use span::LAYER_SPANS;
 pub use squeeze_excite::SqueezeExcite;
 pub use surroundings::{Surroundings, ZeroBorder};

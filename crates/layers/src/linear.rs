@@ -4,6 +4,7 @@ use zoo_core::{LayerCost, Tally};
 use zoo_kernels::{Activation, PackedLinear};
 
 use crate::conv::is_packable;
+use crate::span::layer_span;
 
 /// A fully connected layer.
 #[derive(Debug, Clone)]
@@ -49,6 +50,7 @@ impl Linear {
     /// # Errors
     /// If the sizes do not fit.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let _span = layer_span(&self.name);
         match &self.weights {
             Weights::Stored { weight, bias } => xs.matmul(&weight.t()?)?.broadcast_add(bias),
             Weights::Packed(linear) => linear.forward(xs, None),

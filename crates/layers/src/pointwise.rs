@@ -4,6 +4,7 @@ use zoo_core::{FrameSize, LayerCost, Tally};
 use zoo_kernels::{Activation, ConvOptions, PackedConv, Pads, Region, bias_act};
 
 use crate::conv::{is_packable, pointwise_product};
+use crate::span::layer_span;
 
 /// A 1×1 convolution with a bias.
 #[derive(Debug, Clone)]
@@ -68,6 +69,7 @@ impl Pointwise {
     /// # Errors
     /// If the channels do not fit.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let _span = layer_span(&self.name);
         let (_, channels, _, _) = xs.dims4()?;
         if channels != self.channels.0 {
             bail!("{}: expected {} channels, got {channels}", self.name, self.channels.0)

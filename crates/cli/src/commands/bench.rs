@@ -1,13 +1,15 @@
 //! `zoo bench`.
 
+use std::collections::HashMap;
 use std::io::{Write, stdout};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use clap::Args;
+use indexmap::IndexMap;
 use serde::Serialize;
-use zoo_core::FrameSize;
+use zoo_core::{FrameSize, Tally};
 use zoo_kernels::{Activation, Pads, Region, depthwise_conv2d};
 use zoo_metrics::latency::{Distribution, Timings};
 use zoo_parity::seeded;
@@ -15,8 +17,8 @@ use zoo_parity::seeded;
 use crate::args::{ComputeArgs, at_least_one, frame_size};
 use crate::exit::{Outcome, Usage};
 use crate::host::{Host, peak_memory};
-use crate::models;
 use crate::table::{Table, number};
+use crate::{layer_times, models};
 
 /// What to time, and how often.
 #[derive(Args)]
@@ -34,6 +36,9 @@ pub struct BenchArgs {
     /// Runs before that
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = at_least_one)]
     pub warmup: usize,
+    /// Show where the time of a pass over the whole input goes, layer by layer
+    #[arg(long)]
+    pub layers: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -44,6 +49,7 @@ pub struct BenchArgs {
 /// Times it.
 pub fn run(args: &BenchArgs) -> Result<Outcome> {
     match (args.target.as_str(), args.operation.as_deref()) {
+        ("op", _) if args.layers => return Err(Usage::error("--layers is for models")),
         ("op", Some("depthwise")) => depthwise(args)?,
         ("op", other) => {
             let got = other.map(|name| format!("unknown operation '{name}': ")).unwrap_or_default();
@@ -58,6 +64,121 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
         }
     }
     Ok(Outcome::Success)
+}
+
+/// A layer, or a block whose layers run in one pass.
+#[derive(Serialize)]
+struct LayerRow {
+    name: String,
+    mmacs: f64,
+    /// Mean over the runs.
+    ms: f64,
+    gflops_per_second: f64,
+    /// Of the whole pass.
+    share: f64,
+}
+
+#[derive(Serialize)]
+struct NetReport<'a> {
+    host: Host,
+    net: &'a str,
+    input: FrameSize,
+    runs: usize,
+    warm_up: usize,
+    mmacs: f64,
+    pass_ms: Distribution,
+    gflops_per_second: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<LayerRow>,
+    peak_memory_mib: Option<f64>,
+}
+
+/// Times `pass`, a net's pass over an `input` whose costs are `tally`; with `--layers`, its layers too.
+pub fn net(
+    name: &str,
+    input: FrameSize,
+    tally: &Tally,
+    args: &BenchArgs,
+    mut pass: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    for _ in 0..args.warmup {
+        pass()?;
+    }
+    layer_times::take();
+    let mut timings = Timings::new(0);
+    for _ in 0..args.runs {
+        let started = Instant::now();
+        pass()?;
+        timings.push(started.elapsed());
+    }
+    let pass_ms = timings.distribution().context("no run was timed")?;
+    let mmacs = tally.total().macs as f64 / 1e6;
+    let layers = layer_rows(&layer_times::take(), tally, args.runs, pass_ms.mean);
+    let report = NetReport {
+        host: Host::current(),
+        net: name,
+        input,
+        runs: args.runs,
+        warm_up: args.warmup,
+        mmacs,
+        gflops_per_second: 2.0 * mmacs / pass_ms.median,
+        pass_ms,
+        layers,
+        peak_memory_mib: peak_memory(),
+    };
+    let mut out = stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        return Ok(());
+    }
+    let NetReport { host, runs, warm_up, pass_ms, layers, .. } = &report;
+    if !layers.is_empty() {
+        let mut table = Table::new(["layer", "MMACs", "mean ms", "GFLOP/s", "of the pass"]);
+        for LayerRow { name, mmacs, ms, gflops_per_second, share } in layers {
+            table.row([
+                name.clone(),
+                number(Some(*mmacs), 2),
+                number(Some(*ms), 3),
+                number(Some(*gflops_per_second), 0),
+                format!("{:.1} %", 100.0 * share),
+            ]);
+        }
+        let all: f64 = layers.iter().map(|layer| layer.share).sum();
+        writeln!(out, "{table}\nbetween the layers: {:.1} % of the pass\n", 100.0 * (1.0 - all))?;
+    }
+    writeln!(
+        out,
+        "{name} at {input:#}: median {} ms, p90 {}, p99 {}; {} MMACs, {} GFLOP/s; peak memory {} MiB\nn = {runs} after {warm_up} warm-up; {host}",
+        number(Some(pass_ms.median), 2),
+        number(Some(pass_ms.p90), 2),
+        number(Some(pass_ms.p99), 2),
+        number(Some(mmacs), 0),
+        number(Some(report.gflops_per_second), 0),
+        number(report.peak_memory_mib, 0)
+    )?;
+    Ok(())
+}
+
+/// The layers that were measured, in forward order. A block that ran in one pass stands for those layers
+/// under its name that were not measured by themselves.
+fn layer_rows(spent: &HashMap<String, Duration>, tally: &Tally, runs: usize, pass_ms: f64) -> Vec<LayerRow> {
+    let is_under = |layer: &str, name: &str| {
+        layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let mut macs: IndexMap<&str, u64> = IndexMap::new();
+    for layer in tally.layers() {
+        let measured = spent.keys().filter(|name| is_under(&layer.name, name));
+        if let Some(name) = measured.max_by_key(|name| name.len()) {
+            *macs.entry(name).or_default() += layer.macs;
+        }
+    }
+    let row = |(name, macs): (&str, u64)| {
+        let mmacs = macs as f64 / 1e6;
+        let ms = spent.get(name)?.as_secs_f64() * 1e3 / runs as f64;
+        let (name, gflops_per_second) = (name.to_owned(), 2.0 * mmacs / ms);
+        Some(LayerRow { name, mmacs, ms, gflops_per_second, share: ms / pass_ms })
+    };
+    macs.into_iter().filter_map(row).collect()
 }
 
 /// Channels, side and stride of MobileNetV2's depthwise layers at 300×300, largest first.

@@ -53,6 +53,13 @@ pub enum Command {
     Parity(parity::ParityArgs),
 }
 
+impl Command {
+    /// Whether it wants to know the time in each layer.
+    pub fn measures_layers(&self) -> bool {
+        matches!(self, Self::Bench(args) if args.layers)
+    }
+}
+
 /// `zoo run`.
 #[derive(Args)]
 pub struct RunModel {

@@ -7,13 +7,16 @@ use candle_nn::ops::softmax;
 use serde_json::{Value as Json, json};
 use zoo_core::{Classification, FrameSize, Image, ModelInfo, Status, Tally, WeightSpec, Weights, labels};
 use zoo_hub::{Checkpoint, LoadOptions, resolve};
+use zoo_kernels::on_pool;
 use zoo_layers::{
     Architecture, Classifier, EfficientNetConfig, EfficientNetNames, MobileNetV2Config, ResNetConfig,
 };
+use zoo_parity::seeded;
 use zoo_vision::{Fit, Normalization, Preprocess, Resize};
 
 use super::{Model, random_weights};
 use crate::args::RunArgs;
+use crate::commands::bench::{self, BenchArgs};
 use crate::exit::Outcome;
 use crate::session::{Session, print_timings, still_timings};
 
@@ -365,6 +368,22 @@ impl Model for ImageNet {
             print_timings(&timings);
         }
         Ok(outcome)
+    }
+
+    fn bench(&self, _: Option<&str>, args: &BenchArgs) -> Result<()> {
+        let device = args.compute.start()?;
+        let input = args.size.unwrap_or(self.input());
+        // Random weights: the time does not depend on them.
+        let mut net = self.build(random_weights(0, &device))?;
+        net.prepare()?;
+        let mut tally = Tally::new();
+        net.cost(input, &mut tally);
+        let shape = [1, 3, input.height, input.width];
+        let xs = Tensor::from_vec(seeded::input("xs", &shape)?, &shape, &device)?;
+        bench::net(self.name, input, &tally, args, || {
+            on_pool(|| net.forward(&xs))?;
+            Ok(device.synchronize()?)
+        })
     }
 
     fn fit(&self, _: Option<&str>, checkpoint: Checkpoint) -> Result<Json> {

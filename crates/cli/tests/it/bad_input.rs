@@ -69,7 +69,7 @@ fn command_lines_that_ask_for_what_cannot_be() {
             case("eval patchwork-det clip --random", &["nothing to measure"]),
             case("bench patchwork-det/vid", &["patchwork-det/vid has no benchmark"]),
             case("bench op conv", &["unknown operation 'conv'", "depthwise"]),
-            case("bench layers/mobilenet-v2", &["has no benchmark"]),
+            case("bench op depthwise --layers", &["--layers is for models"]),
         ],
     );
     if cfg!(not(feature = "cuda")) {

@@ -75,6 +75,31 @@ fn benches_report_every_variant() {
 }
 
 #[test]
+fn the_layers_of_a_bench_hold_all_of_its_operations() {
+    let folder = tempfile::tempdir().unwrap();
+    for (net, input, first) in [
+        ("layers/mobilenet-v2", "96x64", "features.0.0"),
+        ("layers/efficientnet-b0", "64x64", "features.0.0"),
+        ("layers/resnet18", "64x96", "conv1"),
+        ("patchwork-det", "128x128", "backbone.features.0.0"),
+    ] {
+        let line = format!("bench {net} --size {input} --runs 3 --warmup 1 --layers --json");
+        let report = zoo(folder.path(), &line).expect_code(0).json();
+        let layers = report["layers"].as_array().unwrap();
+        assert_eq!(layers[0]["name"], first, "{net}");
+        let sum = |field: &str| layers.iter().map(|layer| layer[field].as_f64().unwrap()).sum::<f64>();
+        let (macs, all) = (sum("mmacs"), report["mmacs"].as_f64().unwrap());
+        assert!((macs - all).abs() < 1e-6 * all, "{net}: {macs} of {all} MMACs");
+        assert!(layers.iter().all(|layer| layer["ms"].as_f64().unwrap() > 0.0), "{net}: {layers:?}");
+    }
+    let report =
+        zoo(folder.path(), "bench layers/resnet18 --size 64x64 --runs 1 --json").expect_code(0).json();
+    assert_eq!(report.get("layers"), None);
+    let ran = zoo(folder.path(), "bench layers/mobilenet-v2 --size 64x64 --runs 1 --layers").expect_code(0);
+    assert!(ran.stdout.contains("between the layers: "), "{}", ran.stdout);
+}
+
+#[test]
 fn parity_passes_fails_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let names = ["cell", "metrics", "postprocess", "sf", "stream_m2n1", "stream_seg_m2n1"];

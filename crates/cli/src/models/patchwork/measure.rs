@@ -8,16 +8,16 @@ use patchwork_det::flops::StepCost;
 use patchwork_det::plain::PlainDetector;
 use patchwork_det::{
     Detections, DetectorConfig, DetectorWeights, Mode, PatchworkDet, PolicyKind, Pretrained, Stream,
-    Streaming,
+    Streaming, WindowedNet,
 };
 use serde::Serialize;
-use zoo_core::FrameSize;
+use zoo_core::{FrameSize, Tally};
 use zoo_hub::{LoadOptions, resolve};
 use zoo_metrics::latency::{Distribution, Timings};
 use zoo_vision::{Fit, Preprocess};
 
 use super::usage;
-use crate::commands::bench::BenchArgs;
+use crate::commands::bench::{self, BenchArgs};
 use crate::host::{Host, peak_memory};
 use crate::progress::Progress;
 use crate::scene;
@@ -58,6 +58,9 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     let cfg = DetectorConfig::coco();
     let model = PatchworkDet::from_pretrained(DetectorWeights::CocoSsdLite, &options)?;
     let model = model.with_frame(frame).map_err(usage)?;
+    if args.layers {
+        return layers(&model, frame, args);
+    }
     let checkpoint = resolve(&DetectorWeights::CocoSsdLite, &options)?.open()?;
     let plain = zoo_hub::load("PlainDetector", checkpoint, &options, |vb| PlainDetector::new(&cfg, vb))?;
     let frames = scene::clip(None)?.frames;
@@ -115,6 +118,19 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         peak_memory_mib: peak_memory(),
     };
     print(&report, args.json)
+}
+
+/// The layers of single frames.
+fn layers(model: &PatchworkDet, frame: FrameSize, args: &BenchArgs) -> Result<()> {
+    let clip = scene::clip(None)?;
+    let image = clip.frames.first().context("the demo clip has no frame")?;
+    let mut stream = model.start_with(image.size(), &Mode::SingleFrame).map_err(usage)?;
+    let mut tally = Tally::new();
+    model.net().cost(frame, frame, false, &mut tally);
+    bench::net("patchwork-det, single frame with decoding", frame, &tally, args, || {
+        model.step(image, &mut stream)?;
+        Ok(())
+    })
 }
 
 /// What turns a picture into the tensor of a frame.
