@@ -5,6 +5,8 @@
 //! beforehand. Only where a place holds fewer values than the pointers cost, in an image of three
 //! channels, are the places of a pixel copied together first.
 
+use std::sync::{Arc, OnceLock};
+
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -36,7 +38,8 @@ pub struct ConvOptions {
     /// The channels are split into so many parts that do not see each other.
     pub groups: usize,
     /// Whether Winograd's filtering may be used where it is faster: 3×3 filters of stride 1 between
-    /// medium channel counts. It rounds more: about 2e-5 of the largest output instead of 1e-6.
+    /// medium channel counts, on maps that are large enough. It rounds more: about 2e-5 of the
+    /// largest output instead of 1e-6.
     pub winograd: bool,
 }
 
@@ -55,11 +58,11 @@ pub struct PackedConv {
     pub(crate) outputs: usize,
     act: Activation,
     pub(crate) panels: Vec<Panel>,
-    /// The weights are transformed filters: see [`winograd`].
-    winograd: bool,
-    /// Panel by panel `[tap][input][output]`, outputs padded to whole vectors. With Winograd, the
-    /// positions of a transformed filter take the taps' place.
+    /// Panel by panel `[tap][input][output]`, outputs padded to whole vectors.
     weights: Vec<f32>,
+    /// Where Winograd's filtering may be used: the transformed filters, made when a map is first large
+    /// enough to be worth it. The positions of a filter take the taps' place.
+    transformed: Option<Arc<OnceLock<Vec<f32>>>>,
     /// Panel by panel, padded likewise.
     bias: Vec<f32>,
     /// What a tap in the border reads.
@@ -132,7 +135,7 @@ impl PackedConv {
         act: Activation,
     ) -> Self {
         let (lanes, shapes) = dispatch(isa, TileShape);
-        let taps = if winograd { winograd::POSITIONS } else { filter.taps() };
+        let taps = filter.taps();
         let group_outputs = outputs / groups;
         // Groups narrower than a vector are computed side by side, with zeros where they don't meet.
         let merged =
@@ -144,7 +147,7 @@ impl PackedConv {
             inputs: per_group * groups,
             outputs,
             act,
-            winograd,
+            transformed: winograd.then(Arc::default),
             panels: vec![],
             weights: vec![],
             bias: vec![],
@@ -173,16 +176,9 @@ impl PackedConv {
                     }
                     let from = (output / group_outputs) * per_group - panel.input;
                     for input in 0..per_group {
-                        let stored = &weight[(output * per_group + input) * filter.taps()..][..filter.taps()];
-                        let transformed;
-                        let values = if winograd {
-                            transformed = winograd::transform_filter(stored);
-                            &transformed
-                        } else {
-                            stored
-                        };
-                        for (tap, &value) in values.iter().enumerate() {
-                            weights[(tap * wide_inputs + from + input) * columns + column] = value;
+                        for tap in 0..taps {
+                            weights[(tap * wide_inputs + from + input) * columns + column] =
+                                weight[(output * per_group + input) * taps + tap];
                         }
                     }
                 }
@@ -258,14 +254,17 @@ impl Call<'_> {
     fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> (Vec<f32>, Shape) {
         let Self { conv, geometry: g, gather } = *self;
         let shape = (g.batch, g.out_h, g.out_w, conv.outputs).into();
-        if conv.winograd {
+        if let Some(transformed) = &conv.transformed
+            && winograd::pays(&g, conv.inputs, conv.outputs)
+        {
             let layer = winograd::Layer {
                 isa: conv.isa,
                 inputs: conv.inputs,
                 outputs: conv.outputs,
                 act: conv.act,
                 panels: &conv.panels,
-                weights: &conv.weights,
+                weights: transformed
+                    .get_or_init(|| winograd::transform(&conv.weights, &conv.panels, conv.isa)),
                 bias: &conv.bias,
                 zeros: &conv.zeros,
             };

@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use super::conv::Panel;
+use super::conv::{Panel, TileShape};
 use super::geometry::{Filter, Geometry};
 use super::tile::{Tile, compute};
 use super::{Shared, SharedRead, filled};
@@ -20,12 +20,17 @@ use crate::vector_math::activate;
 /// Outputs a side of a patch, inputs a side of a patch, and positions of a transformed one.
 const OUT: usize = 4;
 const IN: usize = 6;
-pub(crate) const POSITIONS: usize = IN * IN;
+const POSITIONS: usize = IN * IN;
+/// Values of a filter.
+const TAPS: usize = 9;
 /// Bytes of transformed input and output that a task goes over at a time.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Narrower layers spend more on the transforms than the products save; of wider ones the
-/// transformed weights, four times the filters, no longer stay in any cache.
-const CHANNELS: std::ops::RangeInclusive<usize> = 32..=384;
+/// Narrower layers spend more on the transforms than the products save; for wider ones hardly any map
+/// is large enough.
+const CHANNELS: std::ops::RangeInclusive<usize> = 32..=512;
+/// Transformed filters are four times the filters, and come from memory at each call. A patch saves so
+/// much work that one for this many of a layer's pairs of channels makes up for that.
+const CHANNEL_PAIRS_PER_PATCH: usize = 2600;
 
 /// G of the paper: 3 values of a filter to 6.
 const G: [[f32; 3]; IN] = [
@@ -44,8 +49,32 @@ pub(crate) fn suits(filter: Filter, inputs: usize, outputs: usize) -> bool {
         && CHANNELS.contains(&outputs)
 }
 
+/// Whether a map has patches enough for the transformed filters to pay for themselves.
+pub(crate) fn pays(g: &Geometry, inputs: usize, outputs: usize) -> bool {
+    let patches = g.batch * g.out_h.div_ceil(OUT) * g.out_w.div_ceil(OUT);
+    patches * CHANNEL_PAIRS_PER_PATCH >= inputs * outputs
+}
+
+/// Packed 3×3 filters, transformed: panel by panel `[position][input][output]`.
+pub(crate) fn transform(weights: &[f32], panels: &[Panel], isa: Isa) -> Vec<f32> {
+    let mut transformed = vec![0.0; weights.len() / TAPS * POSITIONS];
+    let (lanes, _) = dispatch(isa, TileShape);
+    for panel in panels {
+        let size = panel.depth * panel.vectors * lanes;
+        let from = &weights[panel.weights..][..TAPS * size];
+        let to = &mut transformed[panel.weights / TAPS * POSITIONS..][..POSITIONS * size];
+        for i in 0..size {
+            let filter: [f32; TAPS] = std::array::from_fn(|tap| from[tap * size + i]);
+            for (position, value) in transform_filter(&filter).into_iter().enumerate() {
+                to[position * size + i] = value;
+            }
+        }
+    }
+    transformed
+}
+
 /// G g Gᵀ of one 3×3 filter.
-pub(crate) fn transform_filter(g: &[f32]) -> [f32; POSITIONS] {
+fn transform_filter(g: &[f32]) -> [f32; POSITIONS] {
     let mut rows = [[0.0; 3]; IN];
     for (row, coefficients) in rows.iter_mut().zip(G) {
         for (column, value) in row.iter_mut().enumerate() {
@@ -230,7 +259,7 @@ impl Patches<'_> {
                             weights: layer
                                 .weights
                                 .as_ptr()
-                                .add(panel.weights + position * layer.inputs * width),
+                                .add(panel.weights / TAPS * POSITIONS + position * layer.inputs * width),
                             weight_step: 0,
                             bias: none.as_ptr(),
                             out: buffer.add(outputs + (position * count + done) * self.columns + panel.bias),
