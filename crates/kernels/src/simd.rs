@@ -58,6 +58,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_first(p: *const f32, n: usize) -> Self::V;
     /// The first `n` lanes of `a`, the others of `b`. `n` ≤ `LANES`.
     unsafe fn first_or(a: Self::V, b: Self::V, n: usize) -> Self::V;
+    /// Asks for the cache line of `p`, which may lie anywhere.
+    unsafe fn prefetch(p: *const f32);
     /// All lanes to `p`.
     unsafe fn store(p: *mut f32, v: Self::V);
     /// The first `n` lanes to `p`. `n` ≤ `LANES`.
@@ -153,6 +155,8 @@ impl Simd for Portable {
         // SAFETY: the caller's promise that four values can be read.
         unsafe { p.cast::<[f32; 4]>().read_unaligned() }
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const f32) {}
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self::V {
         // SAFETY: the caller's promise that n values can be read.
@@ -277,6 +281,10 @@ mod x86 {
             unsafe { _mm256_set1_ps(x) }
         }
         #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
         unsafe fn load(p: *const f32) -> Self::V {
             unsafe { _mm256_loadu_ps(p) }
         }
@@ -390,6 +398,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn splat(x: f32) -> Self::V {
             unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> Self::V {

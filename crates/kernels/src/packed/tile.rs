@@ -5,6 +5,9 @@ use crate::epilogue::Activation;
 use crate::simd::{Kernel, Simd};
 use crate::vector_math::activate;
 
+/// Values of the weights that are asked for ahead of their use: they often come from memory.
+const AHEAD: usize = 512;
+
 /// One tile: `out[m][n] = act(bias[n] + residual[m][n] + Σ rows[t][m][k] · weights[t][k][n])`.
 ///
 /// `M` pixels, `N` = `vectors` · LANES channels of which the last vector counts `last` lanes.
@@ -89,7 +92,10 @@ impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {
                 let rows: [*const f32; M] =
                     std::array::from_fn(|m| (*t.rows.add(tap * t.row_step + m)).add(t.offset));
                 for k in 0..t.depth {
-                    let w: [S::V; V] = std::array::from_fn(|n| S::load(weights.add(n * S::LANES)));
+                    let w: [S::V; V] = std::array::from_fn(|n| {
+                        S::prefetch(weights.wrapping_add(n * S::LANES + AHEAD));
+                        S::load(weights.add(n * S::LANES))
+                    });
                     weights = weights.add(V * S::LANES);
                     for (sums, row) in sums.iter_mut().zip(rows) {
                         let x = S::splat(*row.add(k * t.value_step));
