@@ -15,7 +15,6 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "the answers")]
 
-mod fma_peak;
 mod nets;
 mod vit;
 
@@ -60,7 +59,7 @@ fn answer(net: &mut Option<Net>, line: &str) -> Result<String> {
             std::fs::write(argument, bytes).with_context(|| format!("writing {argument}"))?;
             Ok("ok".to_owned())
         }
-        "peak" => Ok(format!("{:.1}", fma_peak::gflops(rayon::current_num_threads())?)),
+        "peak" => Ok(format!("{:.1}", zoo_kernels::fma_peak(rayon::current_num_threads())?)),
         _ => bail!("expected ready, load, run, save or peak"),
     }
 }
