@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::epilogue::Activation;
 use crate::isa::Isa;
-use crate::packed::tile::{Tile, compute, panels};
+use crate::packed::tile::{Tile, compute_pixels, panels};
 use crate::packed::{Shared, filled};
 use crate::rows::{add_largest, exp_shifted, largest, multiply, normaliser, shift};
 use crate::simd::{Kernel, Simd, dispatch, transpose4};
@@ -340,37 +340,30 @@ impl Product<'_> {
     #[inline(always)]
     unsafe fn compute<S: Simd>(&self) {
         for (first, vectors) in panels_of::<S>(self.columns) {
-            let tallest = S::TILES.iter().find(|t| t.0 == vectors).map_or(1, |t| t.1);
             let columns = vectors * S::LANES;
             let weights = &self.weights[first * self.depth..][..columns * self.depth];
             let bias = &self.bias[first..][..columns];
-            let tiles = self.rows.len().div_ceil(tallest);
-            let mut done = 0;
-            for tile in 0..tiles {
-                let rows = self.rows.len() / tiles + usize::from(tile < self.rows.len() % tiles);
-                // SAFETY: weights and bias are as long as the panel, as just checked; the rest is the
-                // caller's promise.
-                unsafe {
-                    let out = self.out.add(done * self.stride + first);
-                    let tile = Tile {
-                        rows: self.rows.as_ptr().add(done),
-                        row_step: 0,
-                        offset: 0,
-                        value_step: 1,
-                        taps: 1,
-                        depth: self.depth,
-                        weights: weights.as_ptr(),
-                        weight_step: 0,
-                        bias: bias.as_ptr(),
-                        out,
-                        residual: if self.accumulate { out } else { std::ptr::null() },
-                        stride: self.stride,
-                        last: columns.min(self.columns - first) - (vectors - 1) * S::LANES,
-                        act: Activation::None,
-                    };
-                    compute::<S>(&tile, vectors, rows);
-                }
-                done += rows;
+            // SAFETY: weights and bias are as long as the panel, as just checked; the rest is the
+            // caller's promise.
+            unsafe {
+                let out = self.out.add(first);
+                let tile = Tile {
+                    rows: self.rows.as_ptr(),
+                    row_step: 0,
+                    offset: 0,
+                    value_step: 1,
+                    taps: 1,
+                    depth: self.depth,
+                    weights: weights.as_ptr(),
+                    weight_step: 0,
+                    bias: bias.as_ptr(),
+                    out,
+                    residual: if self.accumulate { out } else { std::ptr::null() },
+                    stride: self.stride,
+                    last: columns.min(self.columns - first) - (vectors - 1) * S::LANES,
+                    act: Activation::None,
+                };
+                compute_pixels::<S>(tile, vectors, self.rows.len());
             }
         }
     }

@@ -26,6 +26,16 @@
 //! | [`roi_align`] | input | |
 //! | [`patchwise_conv2d`], [`patches_with_halo`] | input, weights and bias | |
 //! | [`nms`], [`Nms`] | (boxes, no tensors) | |
+//!
+//! # Where to look
+//!
+//! | | file |
+//! |---|---|
+//! | the innermost loop of every dense product | `packed/tile.rs` |
+//! | which instruction set runs | `isa.rs`, `simd.rs` |
+//! | convolutions on packed weights | `packed/{conv,winograd,depthwise,inverted_residual,linear}.rs` |
+//! | convolutions with gradients | `packed/gradient.rs`, `depthwise.rs` |
+//! | operations that take any float type, with gradients | built on `operation.rs` |
 #![allow(
     unsafe_code,
     reason = "calls to functions compiled for instruction sets that were found at run time"
@@ -44,7 +54,6 @@ mod norm;
 mod operation;
 mod packed;
 mod patchwise;
-mod pool;
 mod pooling;
 mod region;
 mod resize;
@@ -54,8 +63,9 @@ mod sample;
 mod simd;
 mod softmax;
 mod taps;
+mod threads;
 mod transpose;
-mod transposed;
+mod transposed_conv;
 mod vector_math;
 mod window;
 
@@ -70,13 +80,13 @@ pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
 pub use packed::{ConvOptions, PackedConv, PackedDepthwise, PackedLinear, conv2d, inverted_residual};
 pub use patchwise::{Halo, Patchwise, WeightOrder, patches_with_halo, patchwise_conv2d};
-pub use pool::on_pool;
 pub use pooling::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use region::{Pads, Region};
 pub use resize::{Interpolation, resize2d};
 pub use roi_align::{RoiAlign, roi_align};
 pub use sample::{Outside, grid_sample, warp};
 pub use softmax::softmax;
+pub use threads::on_pool;
 pub use transpose::channels_last;
-pub use transposed::{PackedTransposedConv, TransposedOptions};
+pub use transposed_conv::{PackedTransposedConv, TransposedOptions};
 pub use window::{plane_for, write_window};

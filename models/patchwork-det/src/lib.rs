@@ -35,7 +35,7 @@
 //!
 //! | in the paper | here |
 //! |---|---|
-//! | Patchwork Cell: Section 3.2, Figures 1b and 9b | [`CellStep`], [`Memories`] |
+//! | Patchwork Cell: Section 3.2, Figures 1b and 9b | [`CellStep`] writes a window into [`Memories`] and gives the convolution a [`Region`](zoo_kernels::Region) of them, as the net's [`Surroundings`](zoo_layers::Surroundings) |
 //! | SAME padding at the frame's edge, VALID inside: S, Section A | [`zoo_layers::SamePadding`], [`zoo_kernels::Region`] |
 //! | windows and their grid (M, N): S, Table 3 | [`Grid`], [`Window`] |
 //! | stateful MobileNetV2: S, Section A, Table 3, Figure 9 | [`zoo_layers::MobileNetV2`] over [`CellStep`] |
@@ -46,7 +46,8 @@
 //! | Q-learning of the choice of windows: abstract, introduction | [`policy`], [`qlearning`] |
 //! | one cell at the input against a chain of cells: S, Section B, Figure 11 | [`PatchworkDet::composite`], [`Memories`] |
 //! | baselines, depth, resolution, flip: S, Section C, Tables 4 and 5 | [`Mode`], [`Preset`], [`stream`] |
-//! | FLOPs: S, Section C, Tables 4 and 5 | [`flops`], [`tables`] |
+//! | Tables 4 and 5 of S, Section C, beside ours; their FLOPs | [`tables`], [`flops`] |
+//! | pitfall, not in the paper: with TensorFlow's padding, anchors' centres move with the frame's size | [`anchors`] |
 
 pub mod anchors;
 mod attention;

@@ -11,7 +11,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::geometry::{Filter, Geometry};
-use super::tile::{Tile, compute, panels};
+use super::tile::{Tile, compute_pixels, panels};
 use super::{Shared, SharedRead, check_operand, filled, from_nhwc, values, weight_values, winograd};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
@@ -23,8 +23,13 @@ use crate::transpose::channels_last;
 const CHUNK_BYTES: usize = 384 << 10;
 /// Weights of at most so many bytes stay in the second cache beside a task's pixels.
 const RESIDENT_WEIGHTS: usize = 256 << 10;
-/// Multiply–adds that are worth a task of their own.
+/// Multiply–adds that are worth a task of their own, and tasks a thread that even out their times.
 const TASK_MACS: usize = 1 << 18;
+const TASKS_PER_THREAD: usize = 4;
+/// Whole tiles of six, eight and twelve pixels.
+const WHOLE_TILES: usize = 24;
+/// Pixels that go through all panels of small weights at a time.
+const PIXELS_AT_A_TIME: usize = 2 * WHOLE_TILES;
 /// Places with fewer values are copied together.
 const FEW_CHANNELS: usize = 5;
 
@@ -272,12 +277,14 @@ impl Call<'_> {
         }
         let pixels = g.pixels();
         let taps = conv.filter.taps();
-        let macs = conv.weights.len();
+        let macs_per_pixel = conv.weights.len();
         // Pixels a task: what fits the cache, fewer where threads would have nothing to do.
         let threads = rayon::current_num_threads();
+        // A pixel brings stride² new places, and of the other taps' about one is not in the cache yet.
         let bytes = 4 * (conv.inputs * taps.min(conv.filter.stride * conv.filter.stride + 1) + conv.outputs);
-        let wanted = (pixels * macs / TASK_MACS).clamp(1, if threads == 1 { 1 } else { 4 * threads });
-        let chunk = (CHUNK_BYTES / bytes).min(pixels.div_ceil(wanted)).next_multiple_of(24);
+        let wanted = (pixels * macs_per_pixel / TASK_MACS)
+            .clamp(1, if threads == 1 { 1 } else { TASKS_PER_THREAD * threads });
+        let chunk = (CHUNK_BYTES / bytes).min(pixels.div_ceil(wanted)).next_multiple_of(WHOLE_TILES);
         let chunks = pixels.div_ceil(chunk);
         // Too few pixels for all threads: the panels are shared out as well.
         let splits = (wanted / chunks.max(1)).clamp(1, conv.panels.len().max(1));
@@ -498,39 +505,30 @@ impl PackedConv {
         let Places { count, .. } = *places;
         // Small weights stay in the cache while a few pixels at a time go through all panels; large
         // ones are read once, panel by panel, with all of the task's pixels.
-        let step = if self.weights.len() * 4 <= RESIDENT_WEIGHTS { 48 } else { count };
+        let step = if self.weights.len() * 4 <= RESIDENT_WEIGHTS { PIXELS_AT_A_TIME } else { count };
         for from in (0..count).step_by(step.max(1)) {
             let step = step.min(count - from);
             for panel in panels {
-                let tallest = S::TILES.iter().find(|t| t.0 == panel.vectors).map_or(1, |t| t.1);
-                let tiles = step.div_ceil(tallest);
-                let mut done = 0;
-                for tile in 0..tiles {
-                    // As equal as possible: a last tile of one row would wait for its loads.
-                    let rows = step / tiles + usize::from(tile < step % tiles);
-                    let pixel = from + done;
-                    done += rows;
-                    let at = pixel * self.outputs + panel.output;
-                    // SAFETY: pixel and panel lie inside what the caller promised.
-                    unsafe {
-                        let tile = Tile {
-                            rows: places.pointers.as_ptr().add(pixel),
-                            row_step: count,
-                            offset: panel.input,
-                            value_step: places.value_step,
-                            taps: places.taps,
-                            depth: places.depth.unwrap_or(panel.depth),
-                            weights: self.weights.as_ptr().add(panel.weights),
-                            weight_step: panel.depth * panel.vectors * S::LANES,
-                            bias: self.bias.as_ptr().add(panel.bias),
-                            out: out.add(at),
-                            residual: if residual.is_null() { residual } else { residual.add(at) },
-                            stride: self.outputs,
-                            last: panel.channels - (panel.vectors - 1) * S::LANES,
-                            act: self.act,
-                        };
-                        compute::<S>(&tile, panel.vectors, rows);
-                    }
+                let at = from * self.outputs + panel.output;
+                // SAFETY: pixels and panel lie inside what the caller promised.
+                unsafe {
+                    let tile = Tile {
+                        rows: places.pointers.as_ptr().add(from),
+                        row_step: count,
+                        offset: panel.input,
+                        value_step: places.value_step,
+                        taps: places.taps,
+                        depth: places.depth.unwrap_or(panel.depth),
+                        weights: self.weights.as_ptr().add(panel.weights),
+                        weight_step: panel.depth * panel.vectors * S::LANES,
+                        bias: self.bias.as_ptr().add(panel.bias),
+                        out: out.add(at),
+                        residual: if residual.is_null() { residual } else { residual.add(at) },
+                        stride: self.outputs,
+                        last: panel.channels - (panel.vectors - 1) * S::LANES,
+                        act: self.act,
+                    };
+                    compute_pixels::<S>(tile, panel.vectors, step);
                 }
             }
         }

@@ -7,17 +7,17 @@
 mod conv;
 mod depthwise;
 mod geometry;
+mod gradient;
 mod inverted_residual;
 mod linear;
 pub(crate) mod tile;
-mod train;
 mod winograd;
 
 pub use conv::{ConvOptions, PackedConv};
 pub use depthwise::PackedDepthwise;
+pub use gradient::conv2d;
 pub use inverted_residual::inverted_residual;
 pub use linear::PackedLinear;
-pub use train::conv2d;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor, bail};
 

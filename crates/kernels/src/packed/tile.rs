@@ -70,6 +70,31 @@ pub(crate) unsafe fn compute<S: Simd>(tile: &Tile, vectors: usize, rows: usize) 
     }
 }
 
+/// Computes `count` pixels, of which `first` describes the tile at the first one: tiles of heights as
+/// equal as possible, for one of a single row would wait for its loads.
+///
+/// # Safety
+/// As [`compute`], for all of the pixels: their pointers follow the first one's, their results lie
+/// `stride` apart.
+#[inline(always)]
+pub(crate) unsafe fn compute_pixels<S: Simd>(first: Tile, vectors: usize, count: usize) {
+    let tallest = S::TILES.iter().find(|shape| shape.0 == vectors).map_or(1, |shape| shape.1);
+    let tiles = count.div_ceil(tallest);
+    let mut tile = first;
+    for i in 0..tiles {
+        let height = count / tiles + usize::from(i < count % tiles);
+        // SAFETY: the caller's promise.
+        unsafe {
+            compute::<S>(&tile, vectors, height);
+            tile.rows = tile.rows.add(height);
+            tile.out = tile.out.add(height * tile.stride);
+            if !tile.residual.is_null() {
+                tile.residual = tile.residual.add(height * tile.stride);
+            }
+        }
+    }
+}
+
 struct Fixed<'a, const M: usize, const V: usize>(&'a Tile);
 
 impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {

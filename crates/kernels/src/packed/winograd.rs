@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::conv::{Panel, TileShape};
 use super::geometry::{Filter, Geometry};
-use super::tile::{Tile, compute};
+use super::tile::{Tile, compute_pixels};
 use super::{Shared, SharedRead, filled};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
@@ -233,7 +233,7 @@ impl Patches<'_> {
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&mut self, outputs: usize) {
         let (count, layer) = (self.patches.1, self.layer);
-        let none = [0.0; 4 * MAX_LANES];
+        let no_bias = vec![0.0; self.columns];
         let buffer = self.buffer.as_mut_ptr();
         for position in 0..POSITIONS {
             // SAFETY: each position has `count` rows of `depth` values.
@@ -242,35 +242,28 @@ impl Patches<'_> {
                 .collect();
             for panel in layer.panels {
                 let width = panel.vectors * S::LANES;
-                let tallest = S::TILES.iter().find(|t| t.0 == panel.vectors).map_or(1, |t| t.1);
-                let tiles = count.div_ceil(tallest);
-                let mut done = 0;
-                for tile in 0..tiles {
-                    let height = count / tiles + usize::from(tile < count % tiles);
-                    // SAFETY: rows, weights and results lie inside their buffers; S is entered.
-                    unsafe {
-                        let tile = Tile {
-                            rows: rows.as_ptr().add(done),
-                            row_step: count,
-                            offset: 0,
-                            value_step: 1,
-                            taps: 1,
-                            depth: layer.inputs,
-                            weights: layer
-                                .weights
-                                .as_ptr()
-                                .add(panel.weights / TAPS * POSITIONS + position * layer.inputs * width),
-                            weight_step: 0,
-                            bias: none.as_ptr(),
-                            out: buffer.add(outputs + (position * count + done) * self.columns + panel.bias),
-                            residual: std::ptr::null(),
-                            stride: self.columns,
-                            last: S::LANES,
-                            act: Activation::None,
-                        };
-                        compute::<S>(&tile, panel.vectors, height);
-                    }
-                    done += height;
+                // SAFETY: rows, weights and results lie inside their buffers; S is entered.
+                unsafe {
+                    let tile = Tile {
+                        rows: rows.as_ptr(),
+                        row_step: count,
+                        offset: 0,
+                        value_step: 1,
+                        taps: 1,
+                        depth: layer.inputs,
+                        weights: layer
+                            .weights
+                            .as_ptr()
+                            .add(panel.weights / TAPS * POSITIONS + position * layer.inputs * width),
+                        weight_step: 0,
+                        bias: no_bias.as_ptr(),
+                        out: buffer.add(outputs + position * count * self.columns + panel.bias),
+                        residual: std::ptr::null(),
+                        stride: self.columns,
+                        last: S::LANES,
+                        act: Activation::None,
+                    };
+                    compute_pixels::<S>(tile, panel.vectors, count);
                 }
             }
         }
@@ -291,7 +284,7 @@ impl Patches<'_> {
                     // that are touched, and the patch belongs to this task.
                     unsafe {
                         let bias = S::load(layer.bias.as_ptr().add(panel.bias + channel));
-                        let mut rows = [[bias; OUT]; IN];
+                        let mut rows = [[S::splat(0.0); OUT]; IN];
                         for (i, row) in rows.iter_mut().enumerate() {
                             *row = output_axis::<S>(std::array::from_fn(|j| {
                                 let at = ((i * IN + j) * count + patch) * self.columns + panel.bias + channel;
@@ -320,7 +313,16 @@ impl Patches<'_> {
     }
 }
 
-/// Bᵀd: six inputs along one axis.
+/// Bᵀd, six inputs along one axis:
+///
+/// ```text
+/// 4  0 -5  0  1  0
+/// 0 -4 -4  1  1  0
+/// 0  4 -4 -1  1  0
+/// 0 -2 -1  2  1  0
+/// 0  2 -1 -2  1  0
+/// 0  4  0 -5  0  1
+/// ```
 ///
 /// # Safety
 /// Inside [`Simd::enter`] of `S`.
@@ -344,7 +346,14 @@ unsafe fn input_axis<S: Simd>(d: [S::V; IN]) -> [S::V; IN] {
     }
 }
 
-/// Aᵀm: six products along one axis to four outputs.
+/// Aᵀm, six products along one axis to four outputs:
+///
+/// ```text
+/// 1  1  1  1  1  0
+/// 0  1 -1  2 -2  0
+/// 0  1  1  4  4  0
+/// 0  1 -1  8 -8  1
+/// ```
 ///
 /// # Safety
 /// Inside [`Simd::enter`] of `S`.

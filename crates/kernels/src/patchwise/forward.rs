@@ -6,7 +6,7 @@ use super::{Grid, Pixel, WeightOrder};
 use crate::epilogue::{Activation, Float};
 use crate::isa::Isa;
 use crate::operation::items_per_task;
-use crate::packed::tile::{Tile, compute, panels};
+use crate::packed::tile::{Tile, compute_pixels, panels};
 use crate::packed::{Shared, filled};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::vector_math::activate;
@@ -116,34 +116,27 @@ impl Kernel for Dense<'_> {
             rows.resize(count * outputs, 0.0);
             let (mut weights, mut bias) = (weights, packed_bias.as_ptr());
             for (vectors, input, output, channels) in all_panels() {
-                let tallest = S::TILES.iter().find(|t| t.0 == vectors).map_or(1, |t| t.1);
-                let tiles = count.div_ceil(tallest);
-                let mut done = 0;
-                for tile in 0..tiles {
-                    let height = count / tiles + usize::from(tile < count % tiles);
-                    // SAFETY: a place has `inputs` values, of which the panel reads `depth` from
-                    // `input` on; weights and bias hold the panels one after the other, in whole
-                    // vectors; `rows` has room for `count` pixels of all outputs. S is entered.
-                    unsafe {
-                        let tile = Tile {
-                            rows: places.as_ptr().add(done),
-                            row_step: count,
-                            offset: input,
-                            value_step: 1,
-                            taps,
-                            depth,
-                            weights,
-                            weight_step: depth * vectors * S::LANES,
-                            bias,
-                            out: rows.as_mut_ptr().add(done * outputs + output),
-                            residual: std::ptr::null(),
-                            stride: outputs,
-                            last: channels - (vectors - 1) * S::LANES,
-                            act,
-                        };
-                        compute::<S>(&tile, vectors, height);
-                    }
-                    done += height;
+                // SAFETY: a place has `inputs` values, of which the panel reads `depth` from `input` on;
+                // weights and bias hold the panels one after the other, in whole vectors; `rows` has
+                // room for `count` pixels of all outputs. S is entered.
+                unsafe {
+                    let tile = Tile {
+                        rows: places.as_ptr(),
+                        row_step: count,
+                        offset: input,
+                        value_step: 1,
+                        taps,
+                        depth,
+                        weights,
+                        weight_step: depth * vectors * S::LANES,
+                        bias,
+                        out: rows.as_mut_ptr().add(output),
+                        residual: std::ptr::null(),
+                        stride: outputs,
+                        last: channels - (vectors - 1) * S::LANES,
+                        act,
+                    };
+                    compute_pixels::<S>(tile, vectors, count);
                 }
                 // SAFETY: to the next panel, or to the end.
                 unsafe {
