@@ -37,7 +37,7 @@ pub enum Error {
     /// A picture of a known format that its decoder refuses.
     #[error(
         "cannot decode {name} as {format}: {source}; it is damaged, cut short or of a rare kind: \
-         copy it again, or save it anew as PNG"
+         copy it again, or save it anew as {format}"
     )]
     Decode {
         /// The file.

@@ -337,6 +337,7 @@ fn a_file_cut_short_is_never_a_damaged_picture() {
             let expected = format!("cannot decode half.png as {name}: ");
             let text = half.to_string();
             assert!(text.starts_with(&expected) && text.contains("cut short"), "{text}");
+            assert!(text.ends_with(&format!("save it anew as {name}")), "{text}");
         }
     }
 }
