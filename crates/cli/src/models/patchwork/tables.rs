@@ -22,9 +22,9 @@ pub fn print(out: &mut dyn Write) -> Result<()> {
 }
 
 fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new(["row", "paper max", "ours max", "paper avg", "ours avg", "max, ours/paper"]);
+    let mut table = Table::new(["row", "paper max", "ours max", "paper avg", "ours avg", "max, deviation"]);
     for row in rows {
-        let deviation = row.deviation().map(|share| format!("{:+.1} %", 100.0 * share));
+        let deviation = row.deviation().map(percent);
         table.row([
             row.name.to_owned(),
             number(row.paper.map(|paper| paper.max), 0),
@@ -35,4 +35,26 @@ fn table(rows: &[Row]) -> Table {
         ]);
     }
     table
+}
+
+/// A signed share in tenths of a percent; what rounds to nothing has no sign.
+fn percent(share: f64) -> String {
+    match (1000.0 * share).round() {
+        0.0 => "0.0 %".to_owned(),
+        tenths => format!("{:+.1} %", tenths / 10.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deviations_have_a_sign_unless_they_round_to_nothing() {
+        for (share, text) in
+            [(0.0123, "+1.2 %"), (-0.05, "-5.0 %"), (0.0, "0.0 %"), (-0.0004, "0.0 %"), (0.0004, "0.0 %")]
+        {
+            assert_eq!(percent(share), text, "{share}");
+        }
+    }
 }
