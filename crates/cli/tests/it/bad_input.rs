@@ -38,7 +38,10 @@ fn command_lines_that_ask_for_what_cannot_be() {
                 "run patchwork-dett a.png",
                 &["unknown model 'patchwork-dett'", "did you mean patchwork-det?"],
             ),
-            case("run patchwork-det/cocoa a.png", &["did you mean patchwork-det/coco?", "vid-depth0.5"]),
+            case(
+                "run patchwork-det/cocoa a.png",
+                &["did you mean patchwork-det/coco?", "`zoo info` lists them"],
+            ),
             case("run patchwork-det a.png --policy rastr", &["unknown policy 'rastr'", "raster-all"]),
             case("run patchwork-det a.png --device gpu", &["expected cpu, cuda, cuda:N or auto"]),
             case("run patchwork-det a.png --limit 0", &["'--limit <N>'", "at least 1"]),
@@ -47,6 +50,15 @@ fn command_lines_that_ask_for_what_cannot_be() {
             case("run patchwork-det a.png --m 5 --n 2 --policy raster", &["N=2 does not divide M=5"]),
             case("run patchwork-det a.png --mode sf --policy motion", &["--policy is for windows"]),
             case("run patchwork-det a.png --mode single", &["m4n2-motion"]),
+            case(
+                "run patchwork-det a.png --mode m4n2-motion",
+                &["--mode needs a clip, and a.png is taken as"],
+            ),
+            case("run patchwork-det a.png --policy raster", &["--policy needs a clip", "folder of frames"]),
+            case(
+                "run patchwork-det clip --stills -m 2 -n 1",
+                &["--m needs a clip, and clip", "without --stills"],
+            ),
             case("run patchwork-det/coco a.png --task segment", &["preset coco detects"]),
             case("run patchwork-det a.png --depth 0.5", &["--depth changes the net"]),
             case(
@@ -115,6 +127,12 @@ fn bad_pictures_are_named_and_do_not_stop_the_good_ones() {
                 ],
             ),
             case("eval patchwork-det clip --size 128x128", 1, &["started for frames of 300×400"]),
+            case(
+                "eval patchwork-det good.png",
+                1,
+                &["cannot compare modes on good.png", "expected a clip of at least 2 frames, got 1"],
+            ),
+            case("eval patchwork-det clip --skip 3", 1, &["at least 2 frames, got 0"]),
             case("eval patchwork-det nothere.y4m", 1, &["cannot read nothere.y4m"]),
             case("eval patchwork-det --coco nothere.json --images .", 1, &["reading nothere.json"]),
             case("eval patchwork-det --davis nothing --random", 1, &["nothing is no DAVIS folder"]),

@@ -43,6 +43,8 @@ fn all_outputs_of_several_inputs_in_batches() {
     let ran = zoo_in(folder.path(), args).expect_code(0);
     assert!(ran.stdout.contains("person         0.68"), "{}", ran.stdout);
     assert!(ran.stderr.contains("time a picture"), "{}", ran.stderr);
+    let size = "pictures are resized to 300×300 (rows × columns); --size takes another\n";
+    assert_eq!(ran.stderr.matches(size).count(), 1, "{}", ran.stderr);
     let csv = fs::read_to_string(folder.path().join("boxes.csv")).unwrap();
     assert_eq!(csv.lines().count(), 5, "a head and four boxes: {csv}");
     let coco: Json = serde_json::from_slice(&fs::read(folder.path().join("boxes.json")).unwrap()).unwrap();
@@ -81,6 +83,7 @@ fn clips_stream_in_the_mode_that_was_asked_for() {
     assert_ne!(boxes[1], boxes[2]);
     let stills = run("--stills --limit 2");
     assert_eq!(windows(&stills), [false, false]);
+    assert!(!stills.stderr.contains("resized"), "{}", stills.stderr);
     assert!(!folder.path().join("out").exists(), "--json draws only where -o says so");
 
     let mut gif = Animation::create(folder.path().join("clip.gif"), 10.0).unwrap();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use patchwork_det::flops::StepCost;
 use patchwork_det::{
     Detections, FrameSize, Image, Mode, PatchworkDet, PolicyKind, Start, Stream, Streaming, Window,
@@ -19,6 +19,8 @@ use crate::table::{Table, number};
 
 /// Frames whose time does not count, in clips that are long enough.
 const WARM_UP: usize = 10;
+/// A first frame, which warms up, and one that is timed and that a window may see a part of.
+const MIN_FRAMES: usize = 2;
 
 /// What the demo compares: the baselines, and Patchwork's windows. Single frame comes first.
 pub fn demo_modes() -> Result<Vec<Mode>> {
@@ -99,6 +101,8 @@ pub fn compare(
         }
         progress.step();
     }
+    let frames = runs.first().map_or(0, |run| run.found.len());
+    ensure!(frames >= MIN_FRAMES, "expected a clip of at least {MIN_FRAMES} frames, got {frames}");
     let reference = runs.first().map(|run| run.found.clone()).context("there is no frame to compare on")?;
     let rows = runs.iter().map(|run| row(&model, frame, run, &reference)).collect::<Result<_>>()?;
     let (found, windows) = runs.into_iter().map(|run| (run.found, run.windows)).unzip();

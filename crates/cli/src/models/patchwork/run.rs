@@ -45,14 +45,23 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     };
     let caveat = args.weights.random.then_some("random weights");
     let mut timings = still_timings();
+    let mut size_is_said = args.output.json;
+    let mut still_size = |preset: FrameSize, input: &Input| -> Result<FrameSize> {
+        options.refuse_for_stills(&input.name)?;
+        let frame = options.size.unwrap_or(preset);
+        if !std::mem::replace(&mut size_is_said, true) {
+            note(format_args!("pictures are resized to {frame:#}; --size takes another"));
+        }
+        Ok(frame)
+    };
     let outcome = Session::run(args, caveat, |session, input| match (&net, input.is_clip) {
         (Net::Detector(model), false) => {
-            let model =
-                model.clone().with_frame(options.size.unwrap_or(model.config().frame)).map_err(usage)?;
+            let frame = still_size(model.config().frame, &input)?;
+            let model = model.clone().with_frame(frame).map_err(usage)?;
             session.stills(input, args.batch, &mut timings, |images| Ok(model.detect(images)?))
         }
         (Net::Segmenter(model), false) => {
-            let frame = options.size.unwrap_or(model.config().frame);
+            let frame = still_size(model.config().frame, &input)?;
             let model = model.clone().with_frame(frame).map_err(usage)?;
             session.stills(input, args.batch, &mut timings, |images| Ok(model.segment(images)?))
         }

@@ -67,7 +67,8 @@ fn agreement_on(clip: &str, model: &PatchworkDet, args: &EvalArgs) -> Result<()>
         Some(Err(_)) | None => model.config().frame,
     };
     let progress = Progress::new(total, clip);
-    let comparison = compare(model, size, &modes, images, &progress)?;
+    let comparison = compare(model, size, &modes, images, &progress)
+        .with_context(|| format!("cannot compare modes on {clip}"))?;
     drop(progress);
     let mut out = stdout().lock();
     if args.json {

@@ -78,8 +78,8 @@ impl From<StartChoice> for Start {
 }
 
 impl StreamArgs {
-    /// The mode of clips.
-    pub fn clip_mode(&self, seed: u64) -> Result<Mode> {
+    /// The first option given that only windows have.
+    fn for_windows(&self) -> Option<&'static str> {
         let windowed = [
             ("--m", self.m.is_some()),
             ("--n", self.n.is_some()),
@@ -87,11 +87,28 @@ impl StreamArgs {
             ("--start", self.start.is_some()),
             ("--flip", self.flip),
         ];
+        windowed.into_iter().find_map(|(option, given)| given.then_some(option))
+    }
+
+    /// Pictures without an order have no frame before them to carry anything over from.
+    pub fn refuse_for_stills(&self, input: &str) -> Result<()> {
+        let mode = self.mode.as_ref().filter(|mode| **mode != Mode::SingleFrame).map(|_| "--mode");
+        match mode.or_else(|| self.for_windows()) {
+            Some(option) => Err(Usage::error(format_args!(
+                "{option} needs a clip, and {input} is taken as single pictures: name a folder of frames or a \
+                 video without --stills, or leave {option} out"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The mode of clips.
+    pub fn clip_mode(&self, seed: u64) -> Result<Mode> {
         let (grid, policy) = match &self.mode {
             None => (Grid::new(DEFAULT_GRID.0, DEFAULT_GRID.1).map_err(usage)?, PolicyKind::Motion),
             Some(Mode::Windows { grid, policy, .. }) => (*grid, policy.clone()),
             Some(mode) => {
-                if let Some((option, _)) = windowed.iter().find(|(_, given)| *given) {
+                if let Some(option) = self.for_windows() {
                     return Err(Usage::error(format_args!(
                         "{option} is for windows, not for {}",
                         mode.name()
