@@ -165,7 +165,7 @@ pub struct OutputArgs {
     /// Leave out objects below this score
     #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = share)]
     pub score: f32,
-    /// Add the time of each result, and a table of times at the end
+    /// Add the time of each result, and a table of times after single pictures and after each clip
     #[arg(long)]
     pub timings: bool,
 }

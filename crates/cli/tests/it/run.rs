@@ -70,7 +70,7 @@ fn clips_stream_in_the_mode_that_was_asked_for() {
         zoo(folder.path(), &format!("run patchwork-det clip --json {options}")).expect_code(0)
     };
 
-    let usual = run("--limit 4 --size 256x256 -o shown");
+    let usual = run("--limit 4 --size 256x256 --timings -o shown");
     assert_eq!(windows(&usual), [false, true, true, true], "a whole first frame, then windows");
     assert!(usual.stderr.contains("M=4 N=2 motion"), "{}", usual.stderr);
     assert!(usual.stderr.contains("mean ± std ms") && usual.stderr.contains("of SF"), "{}", usual.stderr);
@@ -78,6 +78,7 @@ fn clips_stream_in_the_mode_that_was_asked_for() {
     assert!(folder.path().join("shown/frame3.png").exists());
 
     let held = run("--mode interval=2 --size 300x300");
+    assert!(!held.stderr.contains("mean ± std ms"), "no times unasked: {}", held.stderr);
     let boxes: Vec<Json> = held.json_lines().iter().map(|record| record["detections"].clone()).collect();
     assert_eq!(boxes[0], boxes[1], "the second frame holds the first one's boxes");
     assert_ne!(boxes[1], boxes[2]);

@@ -65,13 +65,13 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
             let model = model.clone().with_frame(frame).map_err(usage)?;
             session.stills(input, args.batch, &mut timings, |images| Ok(model.segment(images)?))
         }
-        (Net::Detector(model), true) => clip(session, input, |source| {
+        (Net::Detector(model), true) => clip(session, input, args.output.timings, |source| {
             let frame = clip_size(options.size, source, from_ref(&mode))?;
             let flops = flops(model.net(), frame, &mode)?;
             let model = model.clone().with_frame(frame).map_err(usage)?;
             Ok(Prepared { model: model.with_mode(mode.clone()), flops })
         }),
-        (Net::Segmenter(model), true) => clip(session, input, |source| {
+        (Net::Segmenter(model), true) => clip(session, input, args.output.timings, |source| {
             let frame = clip_size(options.size, source, from_ref(&mode))?;
             let flops = flops(model.net(), frame, &mode)?;
             let model = model.clone().with_frame(frame).map_err(usage)?;
@@ -216,10 +216,11 @@ struct Prepared<M> {
     flops: Costs,
 }
 
-/// One clip, from `prepare`, which sees the frames' size, to the table of times.
+/// One clip, from `prepare`, which sees the frames' size, to the table of times if it is wanted.
 fn clip<M, O>(
     session: &mut Session,
     input: Input,
+    timings: bool,
     prepare: impl FnOnce(FrameSize) -> Result<Prepared<M>>,
 ) -> Result<()>
 where
@@ -268,7 +269,9 @@ where
         progress.pause(|| session.done(&item, step.output, &how))?;
     }
     drop(progress);
-    report(&mode, &times, &flops);
+    if timings {
+        report(&mode, &times, &flops);
+    }
     Ok(())
 }
 
