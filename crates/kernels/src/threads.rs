@@ -1,11 +1,7 @@
 //! The thread pool that kernels and matrix products share.
 
-use std::hint::spin_loop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-/// Pauses between two looks for work: short beside an operation, long beside a look.
-const PAUSES: usize = 64;
 
 /// Threads that are being kept awake.
 static AWAKE: AtomicUsize = AtomicUsize::new(0);
@@ -35,7 +31,8 @@ pub fn on_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
             rayon::spawn(move || {
                 while !over.load(Ordering::Acquire) {
                     if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                        (0..PAUSES).for_each(|_| spin_loop());
+                        // Whoever else wants the processor goes first.
+                        std::thread::yield_now();
                     }
                 }
                 AWAKE.fetch_sub(1, Ordering::Relaxed);
