@@ -6,12 +6,14 @@
 //! output rows are then one sum of k² contiguous runs, which keeps the vector units busy on the
 //! narrow maps where such nets spend their depth; what falls between two rows is thrown away.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::epilogue::{Activation, Float, clamp};
+use crate::isa::Isa;
+use crate::operation::{Custom, Operation};
 use crate::region::{Pads, Region};
+use crate::simd::{Kernel, Simd, dispatch};
 
 /// Convolves each channel of `region` with its own filter:
 /// `ys[b, c, y, x] = act(bias[c] + Σ weight[c, 0, i, j] · xs[b, c, y·stride + i − top, x·stride + j − left])`,
@@ -52,10 +54,10 @@ pub fn depthwise_conv2d(
     };
     if plane.track_op() || weight.track_op() || bias.track_op() || !act.is_clamp() {
         // The activation stays a separate operation, whose gradient is candle's.
-        let ys = plane.apply_op3(&weight, &bias, DepthwiseConv2d { act: Activation::None, ..op })?;
+        let ys = plane.apply_op3(&weight, &bias, Custom(DepthwiseConv2d { act: Activation::None, ..op }))?;
         return act.apply(&ys);
     }
-    plane.apply_op3_no_bwd(&weight, &bias, &op)
+    plane.apply_op3_no_bwd(&weight, &bias, &Custom(op))
 }
 
 /// [`depthwise_conv2d`] in candle's own operations: k² shifted products, summed. It serves the
@@ -211,8 +213,15 @@ struct DepthwiseConv2d {
     act: Activation,
 }
 
-impl DepthwiseConv2d {
-    fn forward<T: Float>(&self, xs: &[T], weight: &[T], bias: &[T]) -> Vec<T> {
+impl Operation<3> for DepthwiseConv2d {
+    const NAME: &'static str = "depthwise";
+
+    fn shape(&self) -> Shape {
+        let g = &self.geometry;
+        (g.batch, g.channels, g.out_h, g.out_w).into()
+    }
+
+    fn run<T: Float>(&self, isa: Isa, [xs, weight, bias]: [&[T]; 3]) -> Vec<T> {
         let g = &self.geometry;
         let taps = g.kernel * g.kernel;
         let mut ys = vec![T::ZERO; g.batch * g.channels * g.out_h * g.out_w];
@@ -221,10 +230,18 @@ impl DepthwiseConv2d {
             |scratch, (i, ys)| {
                 let c = i % g.channels;
                 let xs = &xs[i * g.plane_h * g.plane_w..][..g.plane_h * g.plane_w];
-                run_plane(g, self.act, xs, &weight[c * taps..][..taps], bias[c], scratch, ys);
+                let weight = &weight[c * taps..][..taps];
+                dispatch(isa, Plane { g, act: self.act, xs, weight, bias: bias[c], scratch, ys });
             },
         );
         ys
+    }
+
+    fn gradients(&self, [plane, weight, _]: [&Tensor; 3], grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
+        let grad = grad.contiguous()?;
+        let to_plane = grad.apply_op2_no_bwd(weight, &Custom(PlaneGrad(self.geometry)))?;
+        let to_weight = plane.apply_op2_no_bwd(&grad, &Custom(WeightGrad(self.geometry)))?;
+        Ok([Some(to_plane), Some(to_weight), Some(grad.sum((0, 2, 3))?)])
     }
 }
 
@@ -243,89 +260,45 @@ impl<T: Float> Scratch<T> {
     }
 }
 
-/// One plane through the widest instruction set at hand. All of them add in the same order, without
-/// fused multiply–add, so their results are equal to the bit.
-fn run_plane<T: Float>(
-    g: &Geometry,
+/// One plane. All instruction sets add in the same order, without fused multiply–add, so their results
+/// are equal to the bit.
+struct Plane<'a, T> {
+    g: &'a Geometry,
     act: Activation,
-    xs: &[T],
-    weight: &[T],
+    xs: &'a [T],
+    weight: &'a [T],
     bias: T,
-    scratch: &mut Scratch<T>,
-    ys: &mut [T],
-) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor was just seen to have AVX-512F.
-            return unsafe { plane_avx512(g, act, xs, weight, bias, scratch, ys) };
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor was just seen to have AVX2.
-            return unsafe { plane_avx2(g, act, xs, weight, bias, scratch, ys) };
-        }
-    }
-    plane(g, act, xs, weight, bias, scratch, ys);
+    scratch: &'a mut Scratch<T>,
+    ys: &'a mut [T],
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn plane_avx512<T: Float>(
-    g: &Geometry,
-    act: Activation,
-    xs: &[T],
-    weight: &[T],
-    bias: T,
-    scratch: &mut Scratch<T>,
-    ys: &mut [T],
-) {
-    plane(g, act, xs, weight, bias, scratch, ys);
-}
+impl<T: Float> Kernel for Plane<'_, T> {
+    type Output = ();
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn plane_avx2<T: Float>(
-    g: &Geometry,
-    act: Activation,
-    xs: &[T],
-    weight: &[T],
-    bias: T,
-    scratch: &mut Scratch<T>,
-    ys: &mut [T],
-) {
-    plane(g, act, xs, weight, bias, scratch, ys);
-}
-
-#[inline(always)]
-fn plane<T: Float>(
-    g: &Geometry,
-    act: Activation,
-    xs: &[T],
-    weight: &[T],
-    bias: T,
-    scratch: &mut Scratch<T>,
-    ys: &mut [T],
-) {
-    let (phase_rows, columns) = g.phase();
-    let Scratch { phases, run } = scratch;
-    split_phases(g, xs, phases);
-    let rows_per_run = g.rows_per_run();
-    for (i, ys) in ys.chunks_mut(rows_per_run * g.out_w).enumerate() {
-        let rows = ys.len() / g.out_w;
-        let len = (rows - 1) * columns + g.out_w;
-        // The values that tap (y, x) reads for the run's rows, one row after the other.
-        let tap = |y: usize, x: usize| {
-            let phase = (y % g.stride) * g.stride + x % g.stride;
-            let row = phase * phase_rows + i * rows_per_run + y / g.stride;
-            &phases[row * columns + x / g.stride..][..len]
-        };
-        if rows == 1 {
-            sum_taps(g.kernel, ys, tap, weight, bias, act.bounds());
-            continue;
-        }
-        sum_taps(g.kernel, &mut run[..len], tap, weight, bias, act.bounds());
-        for (ys, run) in ys.chunks_exact_mut(g.out_w).zip(run.chunks(columns)) {
-            ys.copy_from_slice(&run[..g.out_w]);
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self { g, act, xs, weight, bias, scratch, ys } = self;
+        let (phase_rows, columns) = g.phase();
+        let Scratch { phases, run } = scratch;
+        split_phases(g, xs, phases);
+        let rows_per_run = g.rows_per_run();
+        for (i, ys) in ys.chunks_mut(rows_per_run * g.out_w).enumerate() {
+            let rows = ys.len() / g.out_w;
+            let len = (rows - 1) * columns + g.out_w;
+            // The values that tap (y, x) reads for the run's rows, one row after the other.
+            let tap = |y: usize, x: usize| {
+                let phase = (y % g.stride) * g.stride + x % g.stride;
+                let row = phase * phase_rows + i * rows_per_run + y / g.stride;
+                &phases[row * columns + x / g.stride..][..len]
+            };
+            if rows == 1 {
+                sum_taps(g.kernel, ys, tap, weight, bias, act.bounds());
+                continue;
+            }
+            sum_taps(g.kernel, &mut run[..len], tap, weight, bias, act.bounds());
+            for (ys, run) in ys.chunks_exact_mut(g.out_w).zip(run.chunks(columns)) {
+                ys.copy_from_slice(&run[..g.out_w]);
+            }
         }
     }
 }
@@ -389,91 +362,6 @@ fn split_phases<T: Float>(g: &Geometry, xs: &[T], phases: &mut [T]) {
     }
 }
 
-/// The contiguous values of an operand.
-fn contiguous<'a, T>(xs: &'a [T], layout: &Layout) -> Result<&'a [T]> {
-    match layout.contiguous_offsets() {
-        Some((from, to)) => Ok(&xs[from..to]),
-        None => bail!("depthwise: operand is not contiguous"),
-    }
-}
-
-impl CustomOp3 for DepthwiseConv2d {
-    fn name(&self) -> &'static str {
-        "depthwise-conv2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let ys = match (s1, s2, s3) {
-            (CpuStorage::F32(xs), CpuStorage::F32(w), CpuStorage::F32(b)) => {
-                CpuStorage::F32(self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, contiguous(b, l3)?))
-            }
-            (CpuStorage::F64(xs), CpuStorage::F64(w), CpuStorage::F64(b)) => {
-                CpuStorage::F64(self.forward(contiguous(xs, l1)?, contiguous(w, l2)?, contiguous(b, l3)?))
-            }
-            _ => bail!("depthwise: no kernel for {:?}, {:?} and {:?}", s1.dtype(), s2.dtype(), s3.dtype()),
-        };
-        let g = &self.geometry;
-        Ok((ys, (g.batch, g.channels, g.out_h, g.out_w).into()))
-    }
-
-    fn bwd(
-        &self,
-        plane: &Tensor,
-        weight: &Tensor,
-        _bias: &Tensor,
-        _res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let to_plane = grad.apply_op2_no_bwd(weight, &Gradient(PlaneGrad(self.geometry)))?;
-        let to_weight = plane.apply_op2_no_bwd(&grad, &Gradient(WeightGrad(self.geometry)))?;
-        Ok((Some(to_plane), Some(to_weight), Some(grad.sum((0, 2, 3))?)))
-    }
-}
-
-/// One of the two gradients, on slices.
-trait Backward {
-    const NAME: &'static str;
-    fn shape(&self) -> Shape;
-    fn run<T: Float>(&self, a: &[T], b: &[T]) -> Vec<T>;
-}
-
-/// A gradient as candle calls it.
-struct Gradient<B>(B);
-
-impl<B: Backward> CustomOp2 for Gradient<B> {
-    fn name(&self) -> &'static str {
-        B::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let grad = match (s1, s2) {
-            (CpuStorage::F32(a), CpuStorage::F32(b)) => {
-                CpuStorage::F32(self.0.run(contiguous(a, l1)?, contiguous(b, l2)?))
-            }
-            (CpuStorage::F64(a), CpuStorage::F64(b)) => {
-                CpuStorage::F64(self.0.run(contiguous(a, l1)?, contiguous(b, l2)?))
-            }
-            _ => bail!("{}: no kernel for {:?} and {:?}", B::NAME, s1.dtype(), s2.dtype()),
-        };
-        Ok((grad, self.0.shape()))
-    }
-}
-
 impl Geometry {
     /// Calls `f(out_row, plane_row, tap_row)` for each pair of rows that meet.
     fn row_pairs(&self, mut f: impl FnMut(usize, usize, usize)) {
@@ -500,7 +388,7 @@ impl Geometry {
 /// (grad of the result, weight) → grad of the plane.
 struct PlaneGrad(Geometry);
 
-impl Backward for PlaneGrad {
+impl Operation<2> for PlaneGrad {
     const NAME: &'static str = "depthwise-conv2d-plane-grad";
 
     fn shape(&self) -> Shape {
@@ -508,7 +396,7 @@ impl Backward for PlaneGrad {
         (g.batch, g.channels, g.plane_h, g.plane_w).into()
     }
 
-    fn run<T: Float>(&self, grad: &[T], weight: &[T]) -> Vec<T> {
+    fn run<T: Float>(&self, _: Isa, [grad, weight]: [&[T]; 2]) -> Vec<T> {
         let g = &self.0;
         let taps = g.kernel * g.kernel;
         let mut to_plane = vec![T::ZERO; g.batch * g.channels * g.plane_h * g.plane_w];
@@ -532,7 +420,7 @@ impl Backward for PlaneGrad {
 /// (plane, grad of the result) → grad of the weight.
 struct WeightGrad(Geometry);
 
-impl Backward for WeightGrad {
+impl Operation<2> for WeightGrad {
     const NAME: &'static str = "depthwise-conv2d-weight-grad";
 
     fn shape(&self) -> Shape {
@@ -540,7 +428,7 @@ impl Backward for WeightGrad {
         (g.channels, 1, g.kernel, g.kernel).into()
     }
 
-    fn run<T: Float>(&self, plane: &[T], grad: &[T]) -> Vec<T> {
+    fn run<T: Float>(&self, _: Isa, [plane, grad]: [&[T]; 2]) -> Vec<T> {
         let g = &self.0;
         let taps = g.kernel * g.kernel;
         let mut to_weight = vec![T::ZERO; g.channels * taps];

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::epilogue::Activation;
 use crate::operation::{items_per_task, map_sizes};
-use crate::packed::{ConvOptions, PackedConv, from_nhwc};
+use crate::packed::{ConvOptions, PackedConv, Phase, from_nhwc};
 use crate::region::{Pads, Region};
 use crate::transpose::channels_last;
 
@@ -32,22 +32,9 @@ pub struct PackedTransposedConv {
     phases: Vec<PackedConv>,
 }
 
-/// The taps of one axis that serve the outputs of one rest.
-struct Phase {
-    /// The filter's rows (or columns), in the order of the inputs that they meet.
-    taps: Vec<usize>,
-    /// The input under the first tap of the first output, negative before the first input.
-    origin: isize,
-}
-
-impl Phase {
-    fn new(kernel: usize, stride: usize, padding: usize, rest: usize) -> Self {
-        // Output q · stride + rest gets tap t from input (q · stride + rest + padding − t) / stride.
-        let shifted = rest + padding;
-        let taps: Vec<usize> = (0..kernel).filter(|t| t % stride == shifted % stride).rev().collect();
-        let last = taps.first().map_or(0, |&t| t as isize);
-        Self { taps, origin: (shifted as isize - last).div_euclid(stride as isize) }
-    }
+/// The outputs of one axis that leave `rest`, of `size` in all.
+fn phase(kernel: usize, options: TransposedOptions, rest: usize, size: usize) -> Phase {
+    Phase::new(rest, kernel, options.padding as isize, size, options.stride, 1)
 }
 
 impl PackedTransposedConv {
@@ -62,7 +49,7 @@ impl PackedTransposedConv {
         act: Activation,
     ) -> Result<Self> {
         let (inputs, outputs, height, width) = weight.dims4()?;
-        let TransposedOptions { stride, padding, output_padding } = options;
+        let TransposedOptions { stride, output_padding, .. } = options;
         if height * width == 0 || output_padding >= stride {
             bail!(
                 "transposed convolution: a weight of {:?} with {options:?}: stride must be at least 1, and output_padding less than that",
@@ -77,8 +64,7 @@ impl PackedTransposedConv {
         let mut phases = Vec::with_capacity(stride * stride);
         for y in 0..stride {
             for x in 0..stride {
-                let (rows, columns) =
-                    (Phase::new(height, stride, padding, y), Phase::new(width, stride, padding, x));
+                let (rows, columns) = (phase(height, options, y, 0), phase(width, options, x, 0));
                 let filter = if rows.taps.is_empty() || columns.taps.is_empty() {
                     // No tap falls here: nothing but the bias.
                     Tensor::zeros((outputs, inputs, 1, 1), weight.dtype(), weight.device())?
@@ -112,7 +98,7 @@ impl PackedTransposedConv {
         };
         // The region and padding of an axis so that a phase gives `outputs` values from its origin on.
         let cut = |size: usize, kernel: usize, rest: usize, outputs: usize| {
-            let phase = Phase::new(kernel, stride, padding, rest);
+            let phase = phase(kernel, self.options, rest, outputs);
             let (before, from) = ((-phase.origin).max(0) as usize, phase.origin.max(0) as usize);
             let reach = (outputs + phase.taps.len().max(1) - 1).saturating_sub(before);
             let inside = reach.min(size.saturating_sub(from));

@@ -59,8 +59,9 @@ impl InvertedResidual {
         expanded: Option<See>,
     ) -> Result<Tensor> {
         let residual = self.is_residual().then_some(xs);
+        let in_one_pass = self.in_one_pass(xs)?;
         let ys = match &self.expand {
-            Some(expand) if expanded.is_none() && around.is_zero_border() && self.in_one_pass(xs)? => {
+            Some(expand) if in_one_pass && expanded.is_none() && around.is_zero_border() => {
                 return self.fused(&Region::whole(xs)?, Some(expand), residual);
             }
             Some(expand) => {
@@ -73,7 +74,7 @@ impl InvertedResidual {
             None => xs.clone(),
         };
         let region = around.place(&self.name, &ys)?;
-        if self.in_one_pass(xs)? {
+        if in_one_pass {
             return self.fused(&region, None, residual);
         }
         let mut ys = self.depthwise.forward_region(&region)?;

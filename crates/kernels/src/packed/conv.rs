@@ -7,12 +7,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::geometry::{Filter, Geometry};
 use super::tile::{Tile, compute_pixels, panels};
-use super::{Shared, SharedRead, check_operand, filled, from_nhwc, values, weight_values, winograd};
+use super::{PackedOp, Shared, SharedRead, check_operand, filled, weight_values, winograd, with_residual};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::region::{Pads, Region};
@@ -210,18 +210,7 @@ impl PackedConv {
         let plane = if planar { region.plane.clone() } else { channels_last(&region.plane)? };
         let gather = gather.then(|| Gather::new(&geometry, self.inputs, planar));
         let call = Call { conv: self, geometry, gather };
-        let out = match residual {
-            Some(residual) => {
-                let expected = [geometry.batch, self.outputs, geometry.out_h, geometry.out_w];
-                if residual.dims() != expected {
-                    bail!("convolution: expected a residual of {expected:?}, got {:?}", residual.dims())
-                }
-                check_operand("convolution", residual)?;
-                plane.apply_op2_no_bwd(&channels_last(residual)?, &call)?
-            }
-            None => plane.apply_op1_no_bwd(&call)?,
-        };
-        from_nhwc(&out)
+        with_residual(call, &plane, residual)
     }
 }
 
@@ -251,14 +240,26 @@ struct Call<'a> {
 impl PackedConv {
     /// The convolution of `[B, H, W, I]`, as the geometry says.
     pub(crate) fn run(&self, geometry: Geometry, xs: &[f32]) -> Vec<f32> {
-        Call { conv: self, geometry, gather: None }.run(xs, None).0
+        Call { conv: self, geometry, gather: None }.compute(xs, None)
+    }
+}
+
+impl PackedOp for Call<'_> {
+    const NAME: &'static str = "convolution";
+
+    fn shape(&self) -> Shape {
+        let g = &self.geometry;
+        (g.batch, g.out_h, g.out_w, self.conv.outputs).into()
+    }
+
+    fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> Result<Vec<f32>> {
+        Ok(self.compute(xs, residual))
     }
 }
 
 impl Call<'_> {
-    fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> (Vec<f32>, Shape) {
+    fn compute(&self, xs: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
         let Self { conv, geometry: g, gather } = *self;
-        let shape = (g.batch, g.out_h, g.out_w, conv.outputs).into();
         if let Some(transformed) = &conv.transformed
             && winograd::pays(&g, conv.inputs, conv.outputs)
         {
@@ -273,7 +274,7 @@ impl Call<'_> {
                 bias: &conv.bias,
                 zeros: &conv.zeros,
             };
-            return (winograd::run(layer, &g, xs, residual), shape);
+            return winograd::run(layer, &g, xs, residual);
         }
         let pixels = g.pixels();
         let taps = conv.filter.taps();
@@ -288,10 +289,11 @@ impl Call<'_> {
         let chunks = pixels.div_ceil(chunk);
         // Too few pixels for all threads: the panels are shared out as well.
         let splits = (wanted / chunks.max(1)).clamp(1, conv.panels.len().max(1));
-        let panels = conv.panels.len().div_ceil(splits).max(1);
+        let shares: Vec<_> = conv.panels.chunks(conv.panels.len().div_ceil(splits).max(1)).collect();
+        let tasks = chunks * shares.len();
 
         // SAFETY: the tasks write every panel of every pixel, each its own.
-        let ys = unsafe {
+        unsafe {
             filled(pixels * conv.outputs, |out| {
                 let part = |task: usize| Part {
                     conv,
@@ -299,22 +301,23 @@ impl Call<'_> {
                     xs: SharedRead(xs.as_ptr()),
                     residual: residual.map(|r| SharedRead(r.as_ptr())),
                     out,
-                    pixels: (task / splits * chunk, chunk.min(pixels - task / splits * chunk)),
-                    panels: &conv.panels[(task % splits * panels).min(conv.panels.len())..]
-                        [..panels.min(conv.panels.len().saturating_sub(task % splits * panels))],
+                    pixels: {
+                        let first = task / shares.len() * chunk;
+                        (first, chunk.min(pixels - first))
+                    },
+                    panels: shares[task % shares.len()],
                     gather,
                 };
-                if chunks * splits <= 1 {
-                    (0..chunks).for_each(|task| dispatch(conv.isa, part(task)));
+                if tasks <= 1 {
+                    (0..tasks).for_each(|task| dispatch(conv.isa, part(task)));
                 } else {
-                    (0..chunks * splits)
+                    (0..tasks)
                         .into_par_iter()
                         .with_max_len(1)
                         .for_each(|task| dispatch(conv.isa, part(task)));
                 }
             })
-        };
-        (ys, shape)
+        }
     }
 }
 
@@ -532,34 +535,5 @@ impl PackedConv {
                 }
             }
         }
-    }
-}
-
-impl CustomOp1 for Call<'_> {
-    fn name(&self) -> &'static str {
-        "packed-convolution"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (ys, shape) = self.run(values("convolution", storage, layout)?, None);
-        Ok((CpuStorage::F32(ys), shape))
-    }
-}
-
-impl CustomOp2 for Call<'_> {
-    fn name(&self) -> &'static str {
-        "packed-convolution"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (xs, residual) = (values("convolution", s1, l1)?, values("convolution", s2, l2)?);
-        let (ys, shape) = self.run(xs, Some(residual));
-        Ok((CpuStorage::F32(ys), shape))
     }
 }

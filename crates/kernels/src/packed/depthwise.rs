@@ -3,11 +3,11 @@
 //! A strip of neighbouring outputs shares most of what it reads, so a strip's sums are kept in
 //! registers while its input columns pass by, each loaded once for all the outputs that it meets.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::geometry::{Filter, Geometry};
-use super::{Shared, SharedRead, check_operand, filled, from_nhwc, values, weight_values};
+use super::{PackedOp, Shared, SharedRead, check_operand, filled, weight_values, with_residual};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::region::{Pads, Region};
@@ -91,7 +91,7 @@ impl PackedDepthwise {
     pub fn forward(&self, region: &Region, pads: Pads) -> Result<Tensor> {
         let geometry = Geometry::new("depthwise", region, self.filter, pads, self.channels)?;
         check_operand("depthwise", &region.plane)?;
-        from_nhwc(&channels_last(&region.plane)?.apply_op1_no_bwd(&Call { conv: self, geometry })?)
+        with_residual(Call { conv: self, geometry }, &channels_last(&region.plane)?, None)
     }
 }
 
@@ -100,13 +100,15 @@ struct Call<'a> {
     geometry: Geometry,
 }
 
-impl CustomOp1 for Call<'_> {
-    fn name(&self) -> &'static str {
-        "packed-depthwise"
+impl PackedOp for Call<'_> {
+    const NAME: &'static str = "depthwise";
+
+    fn shape(&self) -> Shape {
+        let g = &self.geometry;
+        (g.batch, g.out_h, g.out_w, self.conv.channels).into()
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let xs = values("depthwise", storage, layout)?;
+    fn run(&self, xs: &[f32], _: Option<&[f32]>) -> Result<Vec<f32>> {
         let Self { conv, geometry: g } = self;
         let rows = g.batch * g.out_h;
         let row_macs = g.out_w * conv.weights.len();
@@ -115,7 +117,7 @@ impl CustomOp1 for Call<'_> {
         let chunk = rows.div_ceil(tasks).max(1);
         let chunks = rows.div_ceil(chunk);
         // SAFETY: the tasks write every row, each its own.
-        let ys = unsafe {
+        Ok(unsafe {
             filled(rows * g.out_w * conv.channels, |out| {
                 let part = |task: usize| Rows {
                     conv,
@@ -133,8 +135,7 @@ impl CustomOp1 for Call<'_> {
                         .for_each(|task| dispatch(conv.isa, part(task)));
                 }
             })
-        };
-        Ok((CpuStorage::F32(ys), (g.batch, g.out_h, g.out_w, conv.channels).into()))
+        })
     }
 }
 

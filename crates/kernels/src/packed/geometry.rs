@@ -94,3 +94,35 @@ fn inside(origin: isize, step: usize, size: usize) -> Option<usize> {
     let at = origin + step as isize;
     (at >= 0 && (at as usize) < size).then_some(at as usize)
 }
+
+/// The rows (or columns) that a strided convolution reads with the same taps: those that leave one
+/// remainder by the stride. Backwards, from the convolution's results to its input, each such phase is an
+/// ordinary convolution.
+pub(crate) struct Phase {
+    /// Taps of the filter, in the order in which the results' rows meet them.
+    pub(crate) taps: Vec<usize>,
+    /// Row of the results under the first tap of the phase's first row.
+    pub(crate) origin: isize,
+    /// Rows of the phase.
+    pub(crate) len: usize,
+}
+
+impl Phase {
+    /// Row `stride · u + remainder` of `size` meets, through tap k, row
+    /// `(stride · u + remainder + pad − k · dilation) / stride` of the results.
+    pub(crate) fn new(
+        remainder: usize,
+        kernel: usize,
+        pad: isize,
+        size: usize,
+        stride: usize,
+        dilation: usize,
+    ) -> Self {
+        let shifted = remainder as isize + pad;
+        let meets = |k: usize| (shifted - (k * dilation) as isize).rem_euclid(stride as isize) == 0;
+        let taps: Vec<usize> = (0..kernel).rev().filter(|&k| meets(k)).collect();
+        let origin =
+            taps.first().map_or(0, |&k| (shifted - (k * dilation) as isize).div_euclid(stride as isize));
+        Self { taps, origin, len: size.saturating_sub(remainder).div_ceil(stride) }
+    }
+}

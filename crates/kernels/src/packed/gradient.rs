@@ -10,9 +10,9 @@ use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, T
 use rayon::prelude::*;
 
 use super::conv::{ConvOptions, PackedConv, TileShape, widest};
-use super::geometry::{Filter, Geometry};
+use super::geometry::{Filter, Geometry, Phase};
 use super::tile::{Tile, compute, panels};
-use super::{Shared, SharedRead, from_nhwc, values, winograd};
+use super::{Packed, PackedOp, Shared, SharedRead, from_nhwc, values, winograd};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::region::{Pads, Region};
@@ -199,29 +199,6 @@ impl Conv2d {
     }
 }
 
-/// The rows (or columns) of an input that have one remainder by the stride, and what they read.
-struct Phase {
-    /// Taps of the filter, in the order in which the result's rows meet them.
-    taps: Vec<usize>,
-    /// Row of the result under the first tap of the phase's first row.
-    origin: isize,
-    /// Rows of the phase.
-    len: usize,
-}
-
-impl Phase {
-    /// Row `stride · u + remainder` of the input meets, through tap k, row
-    /// `(stride · u + remainder + pad − k · dilation) / stride` of the result.
-    fn new(remainder: usize, kernel: usize, pad: isize, size: usize, stride: usize, dilation: usize) -> Self {
-        let shifted = remainder as isize + pad;
-        let meets = |k: usize| (shifted - (k * dilation) as isize).rem_euclid(stride as isize) == 0;
-        let taps: Vec<usize> = (0..kernel).rev().filter(|&k| meets(k)).collect();
-        let origin =
-            taps.first().map_or(0, |&k| (shifted - (k * dilation) as isize).div_euclid(stride as isize));
-        Self { taps, origin, len: size.saturating_sub(remainder).div_ceil(stride) }
-    }
-}
-
 /// Neighbouring outputs of a group: their gradients, packed.
 struct GradientPanel {
     vectors: usize,
@@ -344,8 +321,8 @@ impl CustomOp2 for Conv2d {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let to_xs = weight.apply_op2_no_bwd(&grad, &ToInput(*self))?;
-        let to_weight = xs.apply_op2_no_bwd(&grad, &ToWeight(*self))?;
+        let to_xs = weight.apply_op2_no_bwd(&grad, &Packed(ToInput(*self)))?;
+        let to_weight = xs.apply_op2_no_bwd(&grad, &Packed(ToWeight(*self)))?;
         Ok((Some(to_xs), Some(to_weight)))
     }
 }
@@ -353,41 +330,31 @@ impl CustomOp2 for Conv2d {
 /// (weight, grad) → grad of the input.
 struct ToInput(Conv2d);
 
-impl CustomOp2 for ToInput {
-    fn name(&self) -> &'static str {
-        "conv2d-input-grad"
+impl PackedOp for ToInput {
+    const NAME: &'static str = NAME;
+
+    fn shape(&self) -> Shape {
+        let g = &self.0.geometry;
+        (g.batch, g.plane_h, g.plane_w, self.0.inputs()).into()
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (g, inputs) = (&self.0.geometry, self.0.inputs());
-        let grad = self.0.input_gradient(values(NAME, s1, l1)?, values(NAME, s2, l2)?)?;
-        Ok((CpuStorage::F32(grad), (g.batch, g.plane_h, g.plane_w, inputs).into()))
+    fn run(&self, weight: &[f32], grad: Option<&[f32]>) -> Result<Vec<f32>> {
+        self.0.input_gradient(weight, grad.unwrap_or_default())
     }
 }
 
 /// (input, grad) → grad of the weight.
 struct ToWeight(Conv2d);
 
-impl CustomOp2 for ToWeight {
-    fn name(&self) -> &'static str {
-        "conv2d-weight-grad"
+impl PackedOp for ToWeight {
+    const NAME: &'static str = NAME;
+
+    fn shape(&self) -> Shape {
+        let Conv2d { geometry: g, per_group, outputs, .. } = &self.0;
+        (*outputs, *per_group, g.filter.height, g.filter.width).into()
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let Conv2d { geometry: g, per_group, outputs, .. } = &self.0;
-        let grad = self.0.weight_gradient(values(NAME, s1, l1)?, values(NAME, s2, l2)?)?;
-        Ok((CpuStorage::F32(grad), (*outputs, *per_group, g.filter.height, g.filter.width).into()))
+    fn run(&self, xs: &[f32], grad: Option<&[f32]>) -> Result<Vec<f32>> {
+        self.0.weight_gradient(xs, grad.unwrap_or_default())
     }
 }

@@ -5,17 +5,18 @@
 //! near the processor. By strips it never leaves the cache: a few rows are expanded into a ring, the
 //! depthwise convolution takes them from there, and its result goes straight into the projection.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::conv::{PackedConv, Places};
 use super::depthwise::{InputRows, PackedDepthwise};
 use super::geometry::Geometry;
-use super::{Shared, SharedRead, check_operand, filled, from_nhwc, values};
+use super::{PackedOp, Shared, SharedRead, check_operand, filled, with_residual};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::transpose::channels_last;
 
+const NAME: &str = "inverted residual";
 /// Bytes of expanded and filtered rows that a task holds at a time.
 const STRIP_BYTES: usize = 384 << 10;
 /// Pixels that keep the projection's tiles full.
@@ -37,7 +38,6 @@ pub fn inverted_residual(
     pads: Pads,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    const NAME: &str = "inverted residual";
     let inputs = expand.map_or(depthwise.channels, |expand| expand.inputs);
     let fits = expand.is_none_or(|expand| expand.is_pointwise() && expand.outputs == depthwise.channels)
         && project.is_pointwise()
@@ -53,19 +53,7 @@ pub fn inverted_residual(
     let geometry = Geometry::new(NAME, region, depthwise.filter, pads, inputs)?;
     check_operand(NAME, &region.plane)?;
     let call = Call { expand, depthwise, project, geometry };
-    let xs = channels_last(&region.plane)?;
-    let ys = match residual {
-        Some(residual) => {
-            let expected = [geometry.batch, project.outputs, geometry.out_h, geometry.out_w];
-            if residual.dims() != expected {
-                bail!("{NAME}: expected a residual of {expected:?}, got {:?}", residual.dims())
-            }
-            check_operand(NAME, residual)?;
-            xs.apply_op2_no_bwd(&channels_last(residual)?, &call)?
-        }
-        None => xs.apply_op1_no_bwd(&call)?,
-    };
-    from_nhwc(&ys)
+    with_residual(call, &channels_last(&region.plane)?, residual)
 }
 
 struct Call<'a> {
@@ -75,15 +63,22 @@ struct Call<'a> {
     geometry: Geometry,
 }
 
-impl Call<'_> {
-    fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> (CpuStorage, Shape) {
+impl PackedOp for Call<'_> {
+    const NAME: &'static str = NAME;
+
+    fn shape(&self) -> Shape {
+        let g = &self.geometry;
+        (g.batch, g.out_h, g.out_w, self.project.outputs).into()
+    }
+
+    fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> Result<Vec<f32>> {
         let (g, outputs) = (&self.geometry, self.project.outputs);
         // Tasks are tall, for neighbours expand the rows between them twice.
         let rows = g.batch * g.out_h;
         let per_task = g.out_h.div_ceil((2 * rayon::current_num_threads()).div_ceil(g.batch)).max(1);
         let per_image = g.out_h.div_ceil(per_task);
         // SAFETY: the tasks write every row, each its own.
-        let ys = unsafe {
+        Ok(unsafe {
             filled(rows * g.out_w * outputs, |out| {
                 (0..g.batch * per_image).into_par_iter().with_max_len(1).for_each(|task| {
                     let first = task % per_image * per_task;
@@ -98,8 +93,7 @@ impl Call<'_> {
                     dispatch(self.project.isa, strips);
                 });
             })
-        };
-        (CpuStorage::F32(ys), (g.batch, g.out_h, g.out_w, outputs).into())
+        })
     }
 }
 
@@ -219,32 +213,5 @@ impl Ring {
             unsafe { conv.pixels::<S>(&conv.panels, &places, out, std::ptr::null()) };
             row += run;
         }
-    }
-}
-
-impl CustomOp1 for Call<'_> {
-    fn name(&self) -> &'static str {
-        "inverted-residual"
-    }
-
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(self.run(values("inverted residual", storage, layout)?, None))
-    }
-}
-
-impl CustomOp2 for Call<'_> {
-    fn name(&self) -> &'static str {
-        "inverted-residual"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (xs, residual) = (values("inverted residual", s1, l1)?, values("inverted residual", s2, l2)?);
-        Ok(self.run(xs, Some(residual)))
     }
 }

@@ -15,15 +15,75 @@ mod winograd;
 
 pub use conv::{ConvOptions, PackedConv};
 pub use depthwise::PackedDepthwise;
+pub(crate) use geometry::Phase;
 pub use gradient::conv2d;
 pub use inverted_residual::inverted_residual;
 pub use linear::PackedLinear;
 
-use candle_core::{CpuStorage, DType, Device, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
+
+use crate::transpose::channels_last;
 
 /// The view `[B, C, H, W]` of a tensor `[B, H, W, C]`.
 pub(crate) fn from_nhwc(xs: &Tensor) -> Result<Tensor> {
     xs.permute((0, 3, 1, 2))
+}
+
+/// A packed operation on one or two maps in f32, channels last; it has no gradient of its own.
+pub(crate) trait PackedOp {
+    /// What error messages call it.
+    const NAME: &'static str;
+
+    /// The result's shape.
+    fn shape(&self) -> Shape;
+
+    /// The result's values; of two operands the first is `xs`.
+    fn run(&self, xs: &[f32], other: Option<&[f32]>) -> Result<Vec<f32>>;
+}
+
+/// A packed operation in candle's terms.
+pub(crate) struct Packed<O>(pub(crate) O);
+
+impl<O: PackedOp> CustomOp1 for Packed<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let ys = self.0.run(values(O::NAME, storage, layout)?, None)?;
+        Ok((CpuStorage::F32(ys), self.0.shape()))
+    }
+}
+
+impl<O: PackedOp> CustomOp2 for Packed<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ys = self.0.run(values(O::NAME, s1, l1)?, Some(values(O::NAME, s2, l2)?))?;
+        Ok((CpuStorage::F32(ys), self.0.shape()))
+    }
+}
+
+/// Runs an operation whose result is a map, on `xs` as it lies and on a residual of the result's shape.
+fn with_residual<O: PackedOp>(op: O, xs: &Tensor, residual: Option<&Tensor>) -> Result<Tensor> {
+    let Some(residual) = residual else {
+        return from_nhwc(&xs.apply_op1_no_bwd(&Packed(op))?);
+    };
+    let (b, h, w, c) = op.shape().dims4()?;
+    let expected = [b, c, h, w];
+    if residual.dims() != expected {
+        bail!("{}: expected a residual of {expected:?}, got {:?}", O::NAME, residual.dims())
+    }
+    check_operand(O::NAME, residual)?;
+    from_nhwc(&xs.apply_op2_no_bwd(&channels_last(residual)?, &Packed(op))?)
 }
 
 /// The values of an operand that is contiguous and f32.
