@@ -78,7 +78,9 @@ pub use fma_peak::fma_peak;
 pub use isa::Isa;
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
-pub use packed::{ConvOptions, PackedConv, PackedDepthwise, PackedLinear, conv2d, inverted_residual};
+pub use packed::{
+    ConvOptions, PackedConv, PackedDepthwise, PackedLinear, conv2d, inverted_residual, without_winograd,
+};
 pub use patchwise::{Halo, Patchwise, WeightOrder, patches_with_halo, patchwise_conv2d};
 pub use pooling::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use region::{Pads, Region};

@@ -44,7 +44,8 @@ pub struct ConvOptions {
     pub groups: usize,
     /// Whether Winograd's filtering may be used where it is faster: 3×3 filters of stride 1 between
     /// medium channel counts, on maps that are large enough. It rounds more: about 2e-5 of the
-    /// largest output instead of 1e-6.
+    /// largest output instead of 1e-6. `ZOO_WINOGRAD=0` and [`without_winograd`](crate::without_winograd)
+    /// forbid it everywhere.
     pub winograd: bool,
 }
 
@@ -121,7 +122,7 @@ impl PackedConv {
         let filter = Filter { height, width, stride, dilation };
         let weight = weight_values("convolution", weight)?;
         let bias = bias.map(|bias| weight_values("convolution", bias)).transpose()?;
-        let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs);
+        let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs)?;
         let isa = Isa::current()?;
         Ok(Self::pack(isa, filter, groups, winograd, per_group, outputs, &weight, bias.as_deref(), act))
     }

@@ -68,7 +68,7 @@ impl Conv2d {
     /// A convolution of `per_group` inputs a group, packed without bias and activation.
     fn pack(&self, filter: Filter, per_group: usize, outputs: usize, weight: &[f32]) -> Result<PackedConv> {
         let ConvOptions { groups, winograd, .. } = self.options;
-        let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs);
+        let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs)?;
         let isa = Isa::current()?;
         Ok(PackedConv::pack(
             isa,

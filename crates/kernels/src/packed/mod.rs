@@ -12,6 +12,7 @@ mod inverted_residual;
 mod linear;
 pub(crate) mod tile;
 mod winograd;
+mod winograd_switch;
 
 pub use conv::{ConvOptions, PackedConv};
 pub use depthwise::PackedDepthwise;
@@ -19,6 +20,7 @@ pub(crate) use geometry::Phase;
 pub use gradient::conv2d;
 pub use inverted_residual::inverted_residual;
 pub use linear::PackedLinear;
+pub use winograd_switch::without_winograd;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 

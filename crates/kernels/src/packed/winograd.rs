@@ -6,11 +6,13 @@
 //! which the tiles of [`super::tile`] compute. The transforms lose some bits: see
 //! [`ConvOptions::winograd`](super::ConvOptions::winograd).
 
+use candle_core::Result;
 use rayon::prelude::*;
 
 use super::conv::{Panel, TileShape};
 use super::geometry::{Filter, Geometry};
 use super::tile::{Tile, compute_pixels};
+use super::winograd_switch::is_allowed;
 use super::{Shared, SharedRead, filled};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
@@ -42,11 +44,12 @@ const G: [[f32; 3]; IN] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// Whether it is the faster way for a filter between so many channels.
-pub(crate) fn suits(filter: Filter, inputs: usize, outputs: usize) -> bool {
-    filter == (Filter { height: 3, width: 3, stride: 1, dilation: 1 })
+/// Whether it is the faster way for a filter between so many channels, and not forbidden.
+pub(crate) fn suits(filter: Filter, inputs: usize, outputs: usize) -> Result<bool> {
+    Ok(filter == (Filter { height: 3, width: 3, stride: 1, dilation: 1 })
         && CHANNELS.contains(&inputs)
         && CHANNELS.contains(&outputs)
+        && is_allowed()?)
 }
 
 /// Whether a map has patches enough for the transformed filters to pay for themselves.
