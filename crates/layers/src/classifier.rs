@@ -129,6 +129,6 @@ impl Classifier {
     /// Counts every layer for an input of `input`.
     pub fn cost(&self, input: FrameSize, tally: &mut Tally) {
         self.trunk.cost(input, tally);
-        self.head.cost(tally);
+        self.head.cost(1, tally);
     }
 }

@@ -1,7 +1,7 @@
 //! Convolutions with what belongs to them: padding, norm, residual, activation.
 
 use candle_core::{DType, Device, Result, Tensor, bail};
-use candle_nn::VarBuilder;
+use candle_nn::{Init, VarBuilder};
 use zoo_core::{FrameSize, LayerCost, Tally};
 use zoo_kernels::{
     Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, bias_act, depthwise_conv2d,
@@ -28,7 +28,7 @@ pub struct ConvSpec {
     pub groups: usize,
     /// Where the border goes.
     pub padding: Padding,
-    /// Batch norm's epsilon.
+    /// Batch norm's epsilon, where there is a norm.
     pub eps: f64,
     /// Applied last.
     pub act: Activation,
@@ -104,6 +104,13 @@ impl ConvSpec {
         [self.out_channels, self.in_channels / self.groups, self.kernel, self.kernel]
     }
 
+    /// Reads `weight`, if this makes a convolution.
+    fn filter(&self, vb: &VarBuilder) -> Result<Tensor> {
+        self.check(&vb.prefix())?;
+        let shape = self.weight_shape();
+        vb.get_with_hints(shape.as_slice(), "weight", candle_nn::init::DEFAULT_KAIMING_NORMAL)
+    }
+
     /// Rows that the filter covers from its first tap to its last.
     fn reach(&self) -> usize {
         (self.kernel - 1) * self.dilation + 1
@@ -124,7 +131,8 @@ impl ConvSpec {
     }
 }
 
-/// Convolution without bias → batch norm (stored statistics) → activation.
+/// Convolution without bias → batch norm (stored statistics) → activation; or with a bias instead of
+/// the norm.
 ///
 /// Before [`ConvNormAct::prepare`] the three are separate and differentiable; after it they are one
 /// operation, on weights packed for the processor where those are f32 on the CPU.
@@ -132,6 +140,7 @@ impl ConvSpec {
 pub struct ConvNormAct {
     name: String,
     spec: ConvSpec,
+    has_norm: bool,
     weights: Weights,
 }
 
@@ -139,9 +148,9 @@ pub struct ConvNormAct {
 enum Weights {
     /// As stored.
     Separate { filter: Tensor, norm: BatchNorm },
-    /// The norm folded into the filter: for devices and types without packed weights.
-    Folded { filter: Tensor, bias: Tensor },
-    /// Folded, and packed for the processor at hand.
+    /// As stored, or the norm folded into the filter: for devices and types without packed weights.
+    Biased { filter: Tensor, bias: Tensor },
+    /// Likewise, and packed for the processor at hand.
     Dense(PackedConv),
     /// Likewise, one filter a channel.
     Depthwise(PackedDepthwise),
@@ -154,15 +163,20 @@ impl ConvNormAct {
     /// # Errors
     /// If the spec makes no convolution, or a tensor is missing or has another shape.
     pub fn new(spec: ConvSpec, conv: VarBuilder, norm: VarBuilder) -> Result<Self> {
-        let name = conv.prefix();
-        spec.check(&name)?;
-        let filter = conv.get_with_hints(
-            spec.weight_shape().as_slice(),
-            "weight",
-            candle_nn::init::DEFAULT_KAIMING_NORMAL,
-        )?;
+        let filter = spec.filter(&conv)?;
         let norm = BatchNorm::new(spec.out_channels, spec.eps, norm)?;
-        Ok(Self { name, spec, weights: Weights::Separate { filter, norm } })
+        let weights = Weights::Separate { filter, norm };
+        Ok(Self { name: conv.prefix(), spec, has_norm: true, weights })
+    }
+
+    /// With a bias, without a norm: `vb` holds `weight` and `bias`.
+    ///
+    /// # Errors
+    /// As [`ConvNormAct::new`].
+    pub fn biased(spec: ConvSpec, vb: VarBuilder) -> Result<Self> {
+        let filter = spec.filter(&vb)?;
+        let bias = vb.get_with_hints(spec.out_channels, "bias", Init::Const(0.0))?;
+        Ok(Self { name: vb.prefix(), spec, has_norm: false, weights: Weights::Biased { filter, bias } })
     }
 
     /// What was built.
@@ -175,11 +189,14 @@ impl ConvNormAct {
     /// # Errors
     /// If candle cannot compute the folded weights.
     pub fn prepare(&mut self) -> Result<()> {
-        let Weights::Separate { filter, norm } = &self.weights else { return Ok(()) };
+        let (filter, bias) = match &self.weights {
+            Weights::Separate { filter, norm } => norm.fold_into(filter)?,
+            Weights::Biased { filter, bias } => (filter.detach(), bias.detach()),
+            Weights::Dense(_) | Weights::Depthwise(_) => return Ok(()),
+        };
         let ConvSpec { stride, dilation, groups, act, .. } = self.spec;
-        let (filter, bias) = norm.fold_into(filter)?;
         self.weights = if !is_packable(&filter) {
-            Weights::Folded { filter, bias }
+            Weights::Biased { filter, bias }
         } else if self.spec.is_depthwise() {
             Weights::Depthwise(PackedDepthwise::new(&filter, Some(&bias), stride, act)?)
         } else {
@@ -243,7 +260,7 @@ impl ConvNormAct {
         let ys = match &self.weights {
             Weights::Dense(conv) => return conv.forward(region, pads, residual),
             Weights::Depthwise(conv) => return conv.forward(region, pads),
-            Weights::Folded { filter, bias } => {
+            Weights::Biased { filter, bias } => {
                 bias_act(self.convolve(region, pads, filter)?, bias, Activation::None)?
             }
             Weights::Separate { filter, norm } => norm.forward(&self.convolve(region, pads, filter)?)?,
@@ -296,11 +313,12 @@ impl ConvNormAct {
     pub fn cost(&self, input: FrameSize, tally: &mut Tally) -> FrameSize {
         let output = self.spec.output(input);
         let weights = self.spec.weight_shape().iter().product::<usize>() as u64;
+        let (outputs, area) = (self.spec.out_channels as u64, output.area() as u64);
         tally.push(LayerCost {
             name: self.name.clone(),
-            params: weights + 2 * self.spec.out_channels as u64,
-            macs: weights * output.area() as u64,
-            bias_adds: 0,
+            params: weights + if self.has_norm { 2 * outputs } else { outputs },
+            macs: weights * area,
+            bias_adds: if self.has_norm { 0 } else { outputs * area },
             residual_adds: 0,
         });
         output

@@ -16,31 +16,49 @@
 //! | [`EfficientNet`] | B0 … B3, Lite0 … Lite2 | torchvision, timm, EfficientNet-PyTorch |
 //!
 //! Each is a [`Backbone`](zoo_core::Backbone), which gives feature maps, and a [`Trunk`], which a
-//! [`Classifier`] puts a head on.
+//! [`Classifier`] puts a head on. An [`Fpn`] makes a pyramid of a backbone's maps.
+//!
+//! Transformers are made of [`SelfAttention`], [`Mlp`] and [`LayerNorm`]; a [`TransformerBlock`] has all
+//! three by timm's names, and [`Windows`] cut a map into short sequences. Pools and resizing are functions
+//! of [`zoo_kernels`].
 
+mod attention;
 mod classifier;
 mod conv;
 mod efficientnet;
+mod fpn;
 mod inverted_residual;
+mod layer_norm;
 mod linear;
+mod mlp;
 mod mobilenet_v2;
 mod norm;
 mod padding;
 mod pointwise;
+mod resize;
 mod resnet;
 mod span;
 mod squeeze_excite;
 mod surroundings;
+mod transformer;
+mod windows;
 
+pub use attention::SelfAttention;
 pub use classifier::{Architecture, Classifier, Trunk};
 pub use conv::{ConvNormAct, ConvSpec};
 pub use efficientnet::{EfficientNet, EfficientNetConfig, EfficientNetNames};
+pub use fpn::{ExtraLevels, Fpn, FpnConfig, FpnNames};
 pub use inverted_residual::{InvertedResidual, See};
+pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use mlp::Mlp;
 pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config, Tap};
 pub use padding::{Padding, SamePadding};
 pub use pointwise::Pointwise;
+pub use resize::resize_like;
 pub use resnet::{ResNet, ResNetBlock, ResNetConfig};
 pub use span::LAYER_SPANS;
 pub use squeeze_excite::SqueezeExcite;
 pub use surroundings::{Surroundings, ZeroBorder};
+pub use transformer::{TransformerBlock, TransformerConfig};
+pub use windows::Windows;

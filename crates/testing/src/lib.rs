@@ -1,5 +1,5 @@
-//! Test helpers: a Hub on the loopback interface, malformed files, a writer of PyTorch checkpoints, and
-//! the comparison of tensors. For tests alone; what goes wrong here panics.
+//! Test helpers: a Hub on the loopback interface, malformed files, a writer of PyTorch checkpoints, the
+//! comparison of tensors, and growing memory. For tests alone; what goes wrong here panics.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -9,6 +9,7 @@
 mod close;
 mod loopback;
 mod malformed;
+pub mod memory;
 mod torch_writer;
 
 pub use close::assert_close;

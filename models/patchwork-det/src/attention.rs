@@ -83,6 +83,6 @@ impl Attention {
     /// Counts the layers for frames of `frame`.
     pub fn cost(&self, frame: FrameSize, tally: &mut Tally) {
         self.conv2.cost(self.conv1.cost(restored_size(frame), tally), tally);
-        self.fc.cost(tally);
+        self.fc.cost(1, tally);
     }
 }

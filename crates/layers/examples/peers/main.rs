@@ -16,7 +16,6 @@
 #![allow(clippy::print_stdout, reason = "the answers")]
 
 mod nets;
-mod vit;
 
 use std::io::BufRead;
 use std::time::Instant;

@@ -9,10 +9,9 @@ use zoo_kernels::{
 };
 use zoo_layers::{
     Architecture, Classifier, EfficientNetConfig, EfficientNetNames, MobileNetV2Config, ResNetConfig,
+    TransformerBlock, TransformerConfig,
 };
 use zoo_parity::seeded;
-
-use crate::vit;
 
 /// Classes of the backbones' heads.
 const CLASSES: usize = 1000;
@@ -53,8 +52,11 @@ pub fn build(case: &str) -> Result<Option<Net>> {
         ("tower", [[blocks], shapes @ ..]) => tower(*blocks, shapes, vb)?,
         ("vit", [[heads], shape]) => {
             let channels = *shape.last().context("expected a shape")?;
-            let block = vit::Block::new(channels, *heads, vb)?;
-            single(shape, move |xs| block.forward(xs))?
+            // The epsilon of timm's `Block` by itself.
+            let cfg = TransformerConfig { eps: 1e-5, ..TransformerConfig::vit(channels, *heads) };
+            let mut block = TransformerBlock::new(&cfg, vb)?;
+            block.prepare()?;
+            single(shape, move |xs| block.forward(xs, &[]))?
         }
         ("conv", [[outputs], [kernel], [stride], shape @ [_, inputs, _, _]]) => {
             let conv = conv(*inputs, *outputs, *kernel, *stride, vb)?;

@@ -1,7 +1,7 @@
 //! Every backbone against the project whose files it loads: tensors, counts and outputs, prepared and
 //! not. `scripts/goldens/backbones.py` makes the fixture.
 
-use candle_core::{DType, Device, IndexOp, Tensor};
+use candle_core::{DType, Device, IndexOp};
 use candle_nn::VarBuilder;
 use serde::Deserialize;
 use zoo_core::{Backbone, FrameSize, Tally};
@@ -10,10 +10,8 @@ use zoo_layers::{
     ResNetConfig, Trunk,
 };
 
-use crate::support::{input, recorded, relative_difference, weights};
+use crate::support::{Output, TOLERANCE, input, recorded, relative_difference, weights};
 
-/// Of the largest value: the outputs of other projects, which add in another order.
-const TOLERANCE: f64 = 1e-4;
 /// torchvision's documentation, IMAGENET1K_V1: parameters, and billions of multiply–adds in three digits.
 const PUBLISHED: [(&str, u64, f64); 11] = [
     ("mobilenet_v2", 3_504_872, 0.301),
@@ -39,30 +37,6 @@ struct Golden {
     macs: u64,
     features: Vec<Output>,
     logits: Output,
-}
-
-#[derive(Deserialize)]
-struct Output {
-    shape: Vec<usize>,
-    /// Mean, standard deviation, largest absolute value.
-    stats: [f64; 3],
-    stride: usize,
-    values: Vec<f64>,
-}
-
-impl Output {
-    fn check(&self, what: &str, got: &Tensor) {
-        assert_eq!(got.dims(), self.shape, "{what}");
-        let [mean, _, largest] = self.stats;
-        let got = got.flatten_all().unwrap().to_dtype(DType::F64).unwrap();
-        let mean = (got.mean_all().unwrap().to_scalar::<f64>().unwrap() - mean).abs() / largest;
-        assert!(mean < TOLERANCE, "{what}: mean is off by {mean:.1e} of the largest value");
-        let got = got.to_vec1::<f64>().unwrap();
-        for (i, (got, want)) in got.iter().step_by(self.stride).zip(&self.values).enumerate() {
-            let difference = (got - want).abs() / largest;
-            assert!(difference < TOLERANCE, "{what}, value {i}: got {got}, want {want}");
-        }
-    }
 }
 
 fn goldens() -> Vec<Golden> {

@@ -3,5 +3,9 @@
 
 mod backbones;
 mod blocks;
+mod memory;
 mod mobilenet_v2;
+mod pyramid;
 mod support;
+mod transformer;
+mod winograd;
