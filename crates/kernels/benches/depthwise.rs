@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use zoo_kernels::{Activation, Pads, Region, depthwise_conv2d, depthwise_conv2d_candle};
+use zoo_kernels::{Pads, Region, depthwise_conv2d, depthwise_conv2d_candle};
 
 fn depthwise(c: &mut Criterion) {
     let mut group = c.benchmark_group("depthwise 3×3");
@@ -20,14 +20,12 @@ fn depthwise(c: &mut Criterion) {
         let region = Region::whole(&xs).unwrap();
         let case = format!("{channels}@{side}² stride {stride}");
         group.throughput(Throughput::Elements((9 * channels * (side / stride) * (side / stride)) as u64));
-        let (pads, act) = (Pads::all(1), Activation::None);
+        let pads = Pads::all(1);
         group.bench_function(BenchmarkId::new("kernel", &case), |b| {
-            b.iter(|| black_box(depthwise_conv2d(&region, &weight, None, stride, pads, act).map(drop)));
+            b.iter(|| black_box(depthwise_conv2d(&region, &weight, stride, pads).map(drop)));
         });
         group.bench_function(BenchmarkId::new("shifted products", &case), |b| {
-            b.iter(|| {
-                black_box(depthwise_conv2d_candle(&region, &weight, None, stride, pads, act).map(drop))
-            });
+            b.iter(|| black_box(depthwise_conv2d_candle(&region, &weight, stride, pads).map(drop)));
         });
         group.bench_function(BenchmarkId::new("grouped convolution", &case), |b| {
             b.iter(|| black_box(xs.conv2d(&weight, 1, stride, 1, channels).map(drop)));

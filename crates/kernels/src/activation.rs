@@ -1,11 +1,16 @@
 //! Activations of whole tensors.
 
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, bail};
+use std::mem::MaybeUninit;
+
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::epilogue::Activation;
 use crate::isa::Isa;
+use crate::operation::{on_cpu, written};
+use crate::packed::values;
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::tape::{Differentiable, apply};
 use crate::vector_math;
 
 /// Values that are worth a task of their own.
@@ -70,6 +75,82 @@ impl Kernel for Chunk<'_> {
             unsafe {
                 let y = vector_math::activate::<S>(S::load_first(xs.as_ptr(), xs.len()), self.act);
                 S::store_first(xs.as_mut_ptr(), y, xs.len());
+            }
+        }
+    }
+}
+
+/// `act` of every value of a contiguous tensor, with a gradient.
+pub(crate) fn activated(xs: &Tensor, act: Activation) -> Result<Tensor> {
+    if !matches!(xs.device(), Device::Cpu) || xs.dtype() != DType::F32 {
+        return act.apply(xs);
+    }
+    apply(Activated(act), [xs])
+}
+
+struct Activated(Activation);
+
+impl Differentiable<1> for Activated {
+    fn evaluate(&self, [xs]: [&Tensor; 1]) -> Result<(CpuStorage, Shape)> {
+        let isa = Isa::current()?;
+        let ys = on_cpu("activation", [xs], |[storage], [layout]| {
+            let xs = values("activation", storage, layout)?;
+            // SAFETY: the kernel writes every value of its part.
+            let (ys, _) = unsafe {
+                written(xs.len(), TASK, |i, ys: &mut [MaybeUninit<f32>]| {
+                    let xs = &xs[i * TASK..][..ys.len()];
+                    dispatch(isa, Each { xs, grad: None, act: self.0, ys });
+                })
+            };
+            Ok(ys)
+        })?;
+        Ok((CpuStorage::F32(ys), xs.shape().clone()))
+    }
+
+    fn gradients(&self, [xs]: [&Tensor; 1], _: [bool; 1], grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        let isa = Isa::current()?;
+        let to_xs = on_cpu("activation", [xs, grad], |[s1, s2], [l1, l2]| {
+            let (xs, grad) = (values("activation", s1, l1)?, values("activation", s2, l2)?);
+            // SAFETY: the kernel writes every value of its part.
+            let (to_xs, _) = unsafe {
+                written(xs.len(), TASK, |i, ys: &mut [MaybeUninit<f32>]| {
+                    let part = i * TASK..i * TASK + ys.len();
+                    let (xs, grad) = (&xs[part.clone()], Some(&grad[part]));
+                    dispatch(isa, Each { xs, grad, act: self.0, ys });
+                })
+            };
+            Ok(to_xs)
+        })?;
+        Ok([Some(Tensor::from_vec(to_xs, xs.shape(), &Device::Cpu)?)])
+    }
+}
+
+/// The activation of some values, or its derivative times a gradient.
+struct Each<'a> {
+    xs: &'a [f32],
+    grad: Option<&'a [f32]>,
+    act: Activation,
+    ys: &'a mut [MaybeUninit<f32>],
+}
+
+impl Kernel for Each<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        for (i, (ys, xs)) in self.ys.chunks_mut(S::LANES).zip(self.xs.chunks(S::LANES)).enumerate() {
+            let n = ys.len();
+            // SAFETY: the chunks hold n values; `run` is called by `S::enter`.
+            unsafe {
+                let x = S::load_first(xs.as_ptr(), n);
+                let y = match self.grad {
+                    Some(grad) => {
+                        let grad = S::load_first(grad.as_ptr().add(i * S::LANES), n);
+                        S::mul(grad, vector_math::slope::<S>(x, self.act))
+                    }
+                    None => vector_math::activate::<S>(x, self.act),
+                };
+                S::store_first(ys.as_mut_ptr().cast(), y, n);
             }
         }
     }

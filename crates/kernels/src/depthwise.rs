@@ -1,63 +1,46 @@
-//! Depthwise convolution: one k×k filter a channel.
+//! Depthwise convolution with gradients: one k×k filter a channel, channels last.
 //!
 //! candle runs a grouped convolution as one convolution a group and concatenates the results, which
-//! for 960 channels is 960 convolutions. Here each plane is one pass. Its region is copied once, with
-//! its border and split by row and column phase, so that strided reads become contiguous. Several
-//! output rows are then one sum of k² contiguous runs, which keeps the vector units busy on the
-//! narrow maps where such nets spend their depth; what falls between two rows is thrown away.
+//! for 960 channels is 960 convolutions. Here all channels of a pixel are neighbours in memory, and a
+//! vector of them is computed at a time: forward and, at stride 1, backward to the input by
+//! [`PackedDepthwise`], the rest below.
 
-use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::epilogue::{Activation, Float, clamp};
+use crate::epilogue::Activation;
 use crate::isa::Isa;
-use crate::operation::{Custom, Operation};
+use crate::operation::{items_per_task, on_cpu};
+use crate::packed::{
+    Filter, Geometry, MAX_KERNEL, PackedDepthwise, Phase, Shared, SharedRead, filled, from_nhwc, values,
+};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::tape::{Differentiable, apply};
+use crate::transpose::channels_last;
+
+const NAME: &str = "depthwise";
 
 /// Convolves each channel of `region` with its own filter:
-/// `ys[b, c, y, x] = act(bias[c] + Σ weight[c, 0, i, j] · xs[b, c, y·stride + i − top, x·stride + j − left])`,
+/// `ys[b, c, y, x] = Σ weight[c, 0, i, j] · xs[b, c, y·stride + i − top, x·stride + j − left]`,
 /// where `xs` reads the region's plane and is zero outside it.
 ///
-/// `weight`: `[C, 1, k, k]`; `bias`: `[C]`. Result: `[B, C, h', w']` with
-/// `h' = (height + top + bottom − k) / stride + 1`.
+/// `weight`: `[C, 1, k, k]`. Result: `[B, C, h', w']` with
+/// `h' = (height + top + bottom − k) / stride + 1`, channels last in memory on the CPU.
 ///
-/// Has gradients for plane, weight and bias.
+/// Has gradients for plane and weight.
 ///
 /// # Errors
 /// If shapes, types or devices do not match, the stride is 0, or the filter is larger than the
 /// padded region.
-pub fn depthwise_conv2d(
-    region: &Region,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    stride: usize,
-    pads: Pads,
-    act: Activation,
-) -> Result<Tensor> {
-    let op = DepthwiseConv2d { geometry: Geometry::new(region, weight, stride, pads)?, act };
-    if let Some(bias) = bias
-        && bias.dims() != [op.geometry.channels]
-    {
-        bail!("depthwise: expected a bias of [{}], got {:?}", op.geometry.channels, bias.dims())
+pub fn depthwise_conv2d(region: &Region, weight: &Tensor, stride: usize, pads: Pads) -> Result<Tensor> {
+    let geometry = geometry(region, weight, stride, pads)?;
+    let f32_on_cpu = |t: &Tensor| matches!(t.device(), Device::Cpu) && t.dtype() == DType::F32;
+    if !f32_on_cpu(&region.plane) || !f32_on_cpu(weight) || geometry.filter.height > MAX_KERNEL {
+        return depthwise_conv2d_candle(region, weight, stride, pads);
     }
-    let plane = &region.plane;
-    let on_cpu = matches!(plane.device(), Device::Cpu);
-    let has_kernel = matches!(plane.dtype(), DType::F32 | DType::F64) && plane.dtype() == weight.dtype();
-    if !on_cpu || !has_kernel {
-        return depthwise_conv2d_candle(region, weight, bias, stride, pads, act);
-    }
-    let (plane, weight) = (plane.contiguous()?, weight.contiguous()?);
-    let bias = match bias {
-        Some(bias) => bias.contiguous()?,
-        None => Tensor::zeros(op.geometry.channels, plane.dtype(), plane.device())?,
-    };
-    if plane.track_op() || weight.track_op() || bias.track_op() || !act.is_clamp() {
-        // The activation stays a separate operation, whose gradient is candle's.
-        let ys = plane.apply_op3(&weight, &bias, Custom(DepthwiseConv2d { act: Activation::None, ..op }))?;
-        return act.apply(&ys);
-    }
-    plane.apply_op3_no_bwd(&weight, &bias, &Custom(op))
+    let op = Depthwise { geometry, channels: weight.dim(0)? };
+    from_nhwc(&apply(op, [&channels_last(&region.plane)?, &weight.contiguous()?])?)
 }
 
 /// [`depthwise_conv2d`] in candle's own operations: k² shifted products, summed. It serves the
@@ -68,15 +51,14 @@ pub fn depthwise_conv2d(
 pub fn depthwise_conv2d_candle(
     region: &Region,
     weight: &Tensor,
-    bias: Option<&Tensor>,
     stride: usize,
     pads: Pads,
-    act: Activation,
 ) -> Result<Tensor> {
-    let g = Geometry::new(region, weight, stride, pads)?;
+    let g = geometry(region, weight, stride, pads)?;
+    let (kernel, channels) = (g.filter.height, weight.dim(0)?);
     let xs = region.bordered(pads)?;
     // Room for the last tap's step, so that every tap can be cut into whole strides.
-    let (rows, columns) = (g.out_h * stride + g.kernel - 1, g.out_w * stride + g.kernel - 1);
+    let (rows, columns) = (g.out_h * stride + kernel - 1, g.out_w * stride + kernel - 1);
     let xs = xs.pad_with_zeros(2, 0, rows.saturating_sub(xs.dim(2)?))?.pad_with_zeros(
         3,
         0,
@@ -92,10 +74,10 @@ pub fn depthwise_conv2d_candle(
         taken.contiguous()?.reshape(dims)?.narrow(dim + 1, 0, 1)?.squeeze(dim + 1)
     };
     let mut ys: Option<Tensor> = None;
-    for i in 0..g.kernel {
+    for i in 0..kernel {
         let row = every(&xs, 2, i, g.out_h)?;
-        for j in 0..g.kernel {
-            let tap = weight.narrow(2, i, 1)?.narrow(3, j, 1)?.reshape((1, g.channels, 1, 1))?;
+        for j in 0..kernel {
+            let tap = weight.narrow(2, i, 1)?.narrow(3, j, 1)?.reshape((1, channels, 1, 1))?;
             let product = every(&row, 3, j, g.out_w)?.broadcast_mul(&tap)?;
             ys = Some(match ys {
                 Some(ys) => (ys + product)?,
@@ -103,353 +85,290 @@ pub fn depthwise_conv2d_candle(
             });
         }
     }
-    let Some(mut ys) = ys else { bail!("depthwise: the filter {:?} is empty", weight.dims()) };
-    if let Some(bias) = bias {
-        ys = ys.broadcast_add(&bias.reshape((1, g.channels, 1, 1))?)?;
-    }
-    act.apply(&ys)
+    let Some(ys) = ys else { bail!("{NAME}: the filter {:?} is empty", weight.dims()) };
+    Ok(ys)
 }
 
-/// Values of one run over several narrow rows: few enough to stay in the nearest cache.
-const RUN: usize = 1024;
-/// Rows from here on are runs of their own.
-const WIDE: usize = 128;
-
-/// Sizes of one depthwise convolution.
-#[derive(Debug, Clone, Copy)]
-struct Geometry {
-    batch: usize,
-    channels: usize,
-    plane_h: usize,
-    plane_w: usize,
-    top: usize,
-    left: usize,
-    height: usize,
-    width: usize,
-    kernel: usize,
-    stride: usize,
-    pads: Pads,
-    out_h: usize,
-    out_w: usize,
-}
-
-impl Geometry {
-    fn new(region: &Region, weight: &Tensor, stride: usize, pads: Pads) -> Result<Self> {
-        let (batch, channels, plane_h, plane_w) = region.plane.dims4()?;
-        let (c, one, kernel, kw) = weight.dims4()?;
-        if c != channels || one != 1 || kernel != kw || kernel == 0 {
-            bail!("depthwise: expected a weight of [{channels}, 1, k, k], got {:?}", weight.dims())
-        }
-        if stride == 0 {
-            bail!("depthwise: stride must be at least 1")
-        }
-        let out = |n: usize, before: usize, after: usize| {
-            (n + before + after).checked_sub(kernel).map(|room| room / stride + 1)
-        };
-        let (Some(out_h), Some(out_w)) =
-            (out(region.height, pads.top, pads.bottom), out(region.width, pads.left, pads.right))
-        else {
-            bail!(
-                "depthwise: a {kernel}×{kernel} filter does not fit a padded input of {}×{}",
-                region.height + pads.top + pads.bottom,
-                region.width + pads.left + pads.right
-            )
-        };
-        Ok(Self {
-            batch,
-            channels,
-            plane_h,
-            plane_w,
-            top: region.top,
-            left: region.left,
-            height: region.height,
-            width: region.width,
-            kernel,
-            stride,
-            pads,
-            out_h,
-            out_w,
-        })
+fn geometry(region: &Region, weight: &Tensor, stride: usize, pads: Pads) -> Result<Geometry> {
+    let channels = region.plane.dims4()?.1;
+    let (c, one, kernel, width) = weight.dims4()?;
+    if c != channels || one != 1 || kernel != width || kernel == 0 {
+        bail!("{NAME}: expected a weight of [{channels}, 1, k, k], got {:?}", weight.dims())
     }
-
-    /// Rows and columns of one of the stride² phases of the padded region.
-    fn phase(&self) -> (usize, usize) {
-        let rows = self.height + self.pads.top + self.pads.bottom;
-        let columns = self.width + self.pads.left + self.pads.right;
-        (rows.div_ceil(self.stride), columns.div_ceil(self.stride))
+    if stride == 0 {
+        bail!("{NAME}: stride must be at least 1")
     }
-
-    /// Output rows that are summed in one run.
-    fn rows_per_run(&self) -> usize {
-        if self.out_w >= WIDE {
-            return 1;
-        }
-        let (_, columns) = self.phase();
-        (RUN / columns.max(1)).clamp(1, self.out_h)
-    }
-
-    /// The row of the plane under a row of the padded region.
-    fn plane_row(&self, row: usize) -> Option<usize> {
-        (self.top + row).checked_sub(self.pads.top).filter(|&y| y < self.plane_h)
-    }
-
-    /// The columns of the padded region that lie inside the plane, and the plane's column under the first.
-    fn inside(&self) -> (std::ops::Range<usize>, usize) {
-        let first = self.pads.left.saturating_sub(self.left);
-        let from = self.left.saturating_sub(self.pads.left);
-        let end = (self.left + self.width + self.pads.right).min(self.plane_w);
-        (first..first + end.saturating_sub(from), from)
-    }
-
-    /// Planes that are worth a task of their own.
-    fn planes_per_task(&self) -> usize {
-        (1usize << 14).div_ceil((self.out_h * self.out_w).max(1))
-    }
+    let filter = Filter { height: kernel, width: kernel, stride, dilation: 1 };
+    Geometry::new(NAME, region, filter, pads, channels)
 }
 
 #[derive(Debug, Clone, Copy)]
-struct DepthwiseConv2d {
+struct Depthwise {
     geometry: Geometry,
-    act: Activation,
+    channels: usize,
 }
 
-impl Operation<3> for DepthwiseConv2d {
-    const NAME: &'static str = "depthwise";
-
-    fn shape(&self) -> Shape {
+impl Differentiable<2> for Depthwise {
+    fn evaluate(&self, [xs, weight]: [&Tensor; 2]) -> Result<(CpuStorage, Shape)> {
         let g = &self.geometry;
-        (g.batch, g.channels, g.out_h, g.out_w).into()
+        let conv = PackedDepthwise::new(weight, None, g.filter.stride, Activation::None)?;
+        let ys = on_cpu(NAME, [xs], |[storage], [layout]| conv.run(*g, values(NAME, storage, layout)?))?;
+        Ok((CpuStorage::F32(ys), (g.batch, g.out_h, g.out_w, self.channels).into()))
     }
 
-    fn run<T: Float>(&self, isa: Isa, [xs, weight, bias]: [&[T]; 3]) -> Vec<T> {
-        let g = &self.geometry;
-        let taps = g.kernel * g.kernel;
-        let mut ys = vec![T::ZERO; g.batch * g.channels * g.out_h * g.out_w];
-        ys.par_chunks_mut(g.out_h * g.out_w).enumerate().with_min_len(g.planes_per_task()).for_each_init(
-            || Scratch::new(g),
-            |scratch, (i, ys)| {
-                let c = i % g.channels;
-                let xs = &xs[i * g.plane_h * g.plane_w..][..g.plane_h * g.plane_w];
-                let weight = &weight[c * taps..][..taps];
-                dispatch(isa, Plane { g, act: self.act, xs, weight, bias: bias[c], scratch, ys });
-            },
-        );
-        ys
-    }
-
-    fn gradients(&self, [plane, weight, _]: [&Tensor; 3], grad: &Tensor) -> Result<[Option<Tensor>; 3]> {
-        let grad = grad.contiguous()?;
-        let to_plane = grad.apply_op2_no_bwd(weight, &Custom(PlaneGrad(self.geometry)))?;
-        let to_weight = plane.apply_op2_no_bwd(&grad, &Custom(WeightGrad(self.geometry)))?;
-        Ok([Some(to_plane), Some(to_weight), Some(grad.sum((0, 2, 3))?)])
+    fn gradients(
+        &self,
+        [xs, weight]: [&Tensor; 2],
+        [to_xs, to_weight]: [bool; 2],
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; 2]> {
+        let to_xs = to_xs.then(|| self.input_gradient(weight, grad)).transpose()?;
+        let to_weight = to_weight.then(|| self.weight_gradient(xs, grad)).transpose()?;
+        Ok([to_xs, to_weight])
     }
 }
 
-/// What one thread needs for a plane. The border stays zero from plane to plane.
-struct Scratch<T> {
-    phases: Vec<T>,
-    run: Vec<T>,
-}
+impl Depthwise {
+    /// `[B, H, W, C]`, from `[B, h', w', C]`.
+    fn input_gradient(&self, weight: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let (g, channels) = (&self.geometry, self.channels);
+        let (kernel, stride) = (g.filter.height, g.filter.stride);
+        let phases = |pad: isize, size: usize| -> Vec<Phase> {
+            (0..stride).map(|remainder| Phase::new(remainder, kernel, pad, size, stride, 1)).collect()
+        };
+        let (rows, columns) = (phases(-g.origin.0, g.plane_h), phases(-g.origin.1, g.plane_w));
+        let turned = weight.flip(&[2, 3])?;
+        let to_xs = on_cpu(NAME, [grad], |[storage], [layout]| {
+            let grad = values(NAME, storage, layout)?;
+            if let ([rows], [columns]) = (rows.as_slice(), columns.as_slice()) {
+                let back = Geometry {
+                    batch: g.batch,
+                    plane_h: g.out_h,
+                    plane_w: g.out_w,
+                    out_h: g.plane_h,
+                    out_w: g.plane_w,
+                    filter: g.filter,
+                    origin: (rows.origin, columns.origin),
+                };
+                return PackedDepthwise::new(&turned, None, 1, Activation::None)?.run(back, grad);
+            }
+            let isa = Isa::current()?;
+            let weights = weight.reshape((channels, kernel * kernel))?.t()?.contiguous()?;
+            let weights = weights.flatten_all()?.to_vec1::<f32>()?;
+            let all_rows = g.batch * g.plane_h;
+            let per_task =
+                items_per_task(all_rows, g.plane_w * channels * kernel * kernel / (stride * stride));
+            // SAFETY: the tasks write every row, each its own.
+            Ok(unsafe {
+                filled(all_rows * g.plane_w * channels, |out| {
+                    (0..all_rows.div_ceil(per_task)).into_par_iter().with_max_len(1).for_each(|task| {
+                        let part = ToInput {
+                            g,
+                            channels,
+                            phases: (&rows, &columns),
+                            weights: &weights,
+                            grad: SharedRead(grad.as_ptr()),
+                            out,
+                            rows: (task * per_task, ((task + 1) * per_task).min(all_rows)),
+                        };
+                        dispatch(isa, part);
+                    });
+                })
+            })
+        })?;
+        Tensor::from_vec(to_xs, (g.batch, g.plane_h, g.plane_w, channels), &Device::Cpu)
+    }
 
-impl<T: Float> Scratch<T> {
-    fn new(g: &Geometry) -> Self {
-        let (rows, columns) = g.phase();
-        // The last taps of the last row may reach past it by less than a filter.
-        let phases = vec![T::ZERO; g.stride * g.stride * rows * columns + g.kernel];
-        Self { phases, run: vec![T::ZERO; g.rows_per_run() * columns] }
+    /// `[C, 1, k, k]`
+    fn weight_gradient(&self, xs: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        let (g, channels) = (&self.geometry, self.channels);
+        let (kernel, isa) = (g.filter.height, Isa::current()?);
+        let rows = g.batch * g.out_h;
+        let per_task = items_per_task(rows, g.out_w * channels * kernel * kernel);
+        let sums = on_cpu(NAME, [xs, grad], |[s1, s2], [l1, l2]| {
+            let (xs, grad) = (values(NAME, s1, l1)?, values(NAME, s2, l2)?);
+            let parts: Vec<Vec<f32>> = (0..rows.div_ceil(per_task))
+                .into_par_iter()
+                .with_max_len(1)
+                .map(|task| {
+                    let rows = (task * per_task, ((task + 1) * per_task).min(rows));
+                    dispatch(isa, ToWeight { g, channels, xs, grad, rows })
+                })
+                .collect();
+            Ok(parts)
+        })?;
+        let mut total = vec![0.0; kernel * kernel * channels];
+        for part in sums {
+            total.iter_mut().zip(part).for_each(|(total, part)| *total += part);
+        }
+        Tensor::from_vec(total, (kernel * kernel, channels), &Device::Cpu)?
+            .t()?
+            .contiguous()?
+            .reshape((channels, 1, kernel, kernel))
     }
 }
 
-/// One plane. All instruction sets add in the same order, without fused multiply–add, so their results
-/// are equal to the bit.
-struct Plane<'a, T> {
+/// Some rows of the input's gradient at a stride over 1: what each pixel met, through which tap.
+struct ToInput<'a> {
     g: &'a Geometry,
-    act: Activation,
-    xs: &'a [T],
-    weight: &'a [T],
-    bias: T,
-    scratch: &'a mut Scratch<T>,
-    ys: &'a mut [T],
+    channels: usize,
+    phases: (&'a [Phase], &'a [Phase]),
+    /// `[tap][channel]`
+    weights: &'a [f32],
+    grad: SharedRead,
+    out: Shared,
+    rows: (usize, usize),
 }
 
-impl<T: Float> Kernel for Plane<'_, T> {
+impl Kernel for ToInput<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { g, act, xs, weight, bias, scratch, ys } = self;
-        let (phase_rows, columns) = g.phase();
-        let Scratch { phases, run } = scratch;
-        split_phases(g, xs, phases);
-        let rows_per_run = g.rows_per_run();
-        for (i, ys) in ys.chunks_mut(rows_per_run * g.out_w).enumerate() {
-            let rows = ys.len() / g.out_w;
-            let len = (rows - 1) * columns + g.out_w;
-            // The values that tap (y, x) reads for the run's rows, one row after the other.
-            let tap = |y: usize, x: usize| {
-                let phase = (y % g.stride) * g.stride + x % g.stride;
-                let row = phase * phase_rows + i * rows_per_run + y / g.stride;
-                &phases[row * columns + x / g.stride..][..len]
-            };
-            if rows == 1 {
-                sum_taps(g.kernel, ys, tap, weight, bias, act.bounds());
-                continue;
-            }
-            sum_taps(g.kernel, &mut run[..len], tap, weight, bias, act.bounds());
-            for (ys, run) in ys.chunks_exact_mut(g.out_w).zip(run.chunks(columns)) {
-                ys.copy_from_slice(&run[..g.out_w]);
-            }
-        }
-    }
-}
-
-/// sums[n] = act(bias + Σ weight · tap[n])
-#[inline(always)]
-fn sum_taps<'a, T: Float>(
-    kernel: usize,
-    sums: &mut [T],
-    tap: impl Fn(usize, usize) -> &'a [T],
-    weight: &[T],
-    bias: T,
-    (lo, hi): (T, T),
-) {
-    if let Ok(weight) = <&[T; 9]>::try_from(weight) {
-        let taps: [&[T]; 9] = std::array::from_fn(|t| &tap(t / 3, t % 3)[..sums.len()]);
-        for (n, sum) in sums.iter_mut().enumerate() {
-            let mut y = bias;
-            for t in 0..9 {
-                y += weight[t] * taps[t][n];
-            }
-            *sum = clamp(y, lo, hi);
-        }
-        return;
-    }
-    sums.fill(bias);
-    for (t, &w) in weight.iter().enumerate() {
-        for (sum, &x) in sums.iter_mut().zip(tap(t / kernel, t % kernel)) {
-            *sum += w * x;
-        }
-    }
-    for sum in sums {
-        *sum = clamp(*sum, lo, hi);
-    }
-}
-
-/// Copies the padded region: row y, column x to phase (y % stride, x % stride), there to row
-/// y / stride, column x / stride. Places outside the plane are left as they are.
-#[inline(always)]
-fn split_phases<T: Float>(g: &Geometry, xs: &[T], phases: &mut [T]) {
-    let (phase_rows, columns) = g.phase();
-    let (inside, from) = g.inside();
-    let rows = g.height + g.pads.top + g.pads.bottom;
-    for row in 0..rows {
-        let Some(y) = g.plane_row(row) else { continue };
-        let xs = &xs[y * g.plane_w + from..][..inside.len()];
-        let to_row =
-            |phase: usize| ((row % g.stride * g.stride + phase) * phase_rows + row / g.stride) * columns;
-        if g.stride == 1 {
-            phases[to_row(0) + inside.start..][..inside.len()].copy_from_slice(xs);
-            continue;
-        }
-        for phase in 0..g.stride {
-            // The first column of this phase at or after the inside's start.
-            let skip = (phase + g.stride - inside.start % g.stride) % g.stride;
-            let to = to_row(phase) + (inside.start + skip) / g.stride;
-            for (to, &x) in phases[to..].iter_mut().zip(xs.iter().skip(skip).step_by(g.stride)) {
-                *to = x;
-            }
-        }
-    }
-}
-
-impl Geometry {
-    /// Calls `f(out_row, plane_row, tap_row)` for each pair of rows that meet.
-    fn row_pairs(&self, mut f: impl FnMut(usize, usize, usize)) {
-        for y in 0..self.out_h {
-            for i in 0..self.kernel {
-                if let Some(row) = self.plane_row(y * self.stride + i) {
-                    f(y, row, i);
-                }
-            }
-        }
-    }
-
-    /// For tap column `j`: the output columns whose input lies inside the plane, and the plane's
-    /// column under the first of them.
-    fn tap_columns(&self, j: usize) -> (std::ops::Range<usize>, usize) {
-        let (inside, from) = self.inside();
-        let first = inside.start.saturating_sub(j).div_ceil(self.stride);
-        let end = inside.end.saturating_sub(j).div_ceil(self.stride).min(self.out_w);
-        let column = (first * self.stride + j).saturating_sub(inside.start) + from;
-        (first..end.max(first), column)
-    }
-}
-
-/// (grad of the result, weight) → grad of the plane.
-struct PlaneGrad(Geometry);
-
-impl Operation<2> for PlaneGrad {
-    const NAME: &'static str = "depthwise-conv2d-plane-grad";
-
-    fn shape(&self) -> Shape {
-        let g = &self.0;
-        (g.batch, g.channels, g.plane_h, g.plane_w).into()
-    }
-
-    fn run<T: Float>(&self, _: Isa, [grad, weight]: [&[T]; 2]) -> Vec<T> {
-        let g = &self.0;
-        let taps = g.kernel * g.kernel;
-        let mut to_plane = vec![T::ZERO; g.batch * g.channels * g.plane_h * g.plane_w];
-        to_plane.par_chunks_mut(g.plane_h * g.plane_w).enumerate().for_each(|(p, to)| {
-            let weight = &weight[p % g.channels * taps..][..taps];
-            let grad = &grad[p * g.out_h * g.out_w..][..g.out_h * g.out_w];
-            g.row_pairs(|y, row, i| {
-                for j in 0..g.kernel {
-                    let (columns, x0) = g.tap_columns(j);
-                    let to = to[row * g.plane_w..][..g.plane_w].iter_mut().skip(x0).step_by(g.stride);
-                    for (to, &d) in to.zip(&grad[y * g.out_w..][columns]) {
-                        *to += weight[i * g.kernel + j] * d;
+        let Self { g, channels, phases, weights, grad, out, rows } = self;
+        let (kernel, stride) = (g.filter.height, g.filter.stride);
+        // The results that a row (or column) meets, with the tap through which it does.
+        let met = |phases: &[Phase], at: usize, size: usize| {
+            let phase = &phases[at % stride];
+            let first = phase.origin + (at / stride) as isize;
+            let taps: Vec<(usize, usize)> = (first..)
+                .zip(&phase.taps)
+                .filter(|(y, _)| (0..size as isize).contains(y))
+                .map(|(y, &tap)| (y as usize, tap))
+                .collect();
+            taps
+        };
+        let columns: Vec<_> = (0..g.plane_w).map(|x| met(phases.1, x, g.out_w)).collect();
+        let mut places = Vec::with_capacity(kernel * kernel);
+        for row in rows.0..rows.1 {
+            let (image, y) = (row / g.plane_h, row % g.plane_h);
+            let met_rows = met(phases.0, y, g.out_h);
+            for (x, met_columns) in columns.iter().enumerate() {
+                places.clear();
+                for &(out_y, ky) in &met_rows {
+                    for &(out_x, kx) in met_columns {
+                        let pixel = (image * g.out_h + out_y) * g.out_w + out_x;
+                        places.push((pixel * channels, (ky * kernel + kx) * channels));
                     }
                 }
-            });
-        });
-        to_plane
-    }
-}
-
-/// (plane, grad of the result) → grad of the weight.
-struct WeightGrad(Geometry);
-
-impl Operation<2> for WeightGrad {
-    const NAME: &'static str = "depthwise-conv2d-weight-grad";
-
-    fn shape(&self) -> Shape {
-        let g = &self.0;
-        (g.channels, 1, g.kernel, g.kernel).into()
-    }
-
-    fn run<T: Float>(&self, _: Isa, [plane, grad]: [&[T]; 2]) -> Vec<T> {
-        let g = &self.0;
-        let taps = g.kernel * g.kernel;
-        let mut to_weight = vec![T::ZERO; g.channels * taps];
-        to_weight.par_chunks_mut(taps).enumerate().for_each(|(c, to)| {
-            for b in 0..g.batch {
-                let p = b * g.channels + c;
-                let plane = &plane[p * g.plane_h * g.plane_w..][..g.plane_h * g.plane_w];
-                let grad = &grad[p * g.out_h * g.out_w..][..g.out_h * g.out_w];
-                g.row_pairs(|y, row, i| {
-                    for j in 0..g.kernel {
-                        let (columns, x0) = g.tap_columns(j);
-                        let xs = plane[row * g.plane_w..][..g.plane_w].iter().skip(x0).step_by(g.stride);
-                        let mut sum = T::ZERO;
-                        for (&x, &d) in xs.zip(&grad[y * g.out_w..][columns]) {
-                            sum += x * d;
+                let to = (row * g.plane_w + x) * channels;
+                for channel in (0..channels).step_by(S::LANES) {
+                    let lanes = S::LANES.min(channels - channel);
+                    // SAFETY: the places are pixels of the results, the tap's weights hold all
+                    // channels, and the pixel belongs to this task; `run` is called by `S::enter`.
+                    unsafe {
+                        let mut sum = S::splat(0.0);
+                        for &(pixel, tap) in &places {
+                            let d = S::load_first(grad.get().add(pixel + channel), lanes);
+                            let w = S::load_first(weights.as_ptr().add(tap + channel), lanes);
+                            sum = S::fma(d, w, sum);
                         }
-                        to[i * g.kernel + j] += sum;
+                        S::store_first(out.at(to + channel), sum, lanes);
                     }
-                });
+                }
             }
-        });
-        to_weight
+        }
+    }
+}
+
+/// The weights' gradient from some rows of the results, `[tap][channel]`.
+struct ToWeight<'a> {
+    g: &'a Geometry,
+    channels: usize,
+    xs: &'a [f32],
+    grad: &'a [f32],
+    rows: (usize, usize),
+}
+
+impl Kernel for ToWeight<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Vec<f32> {
+        let kernel = self.g.filter.height;
+        let mut sums = vec![0.0; kernel * kernel * self.channels];
+        for row in self.rows.0..self.rows.1 {
+            let (image, y) = (row / self.g.out_h, row % self.g.out_h);
+            for ky in 0..kernel {
+                let Some(plane_row) = self.g.row(y, ky) else { continue };
+                let xs = (image * self.g.plane_h + plane_row) * self.g.plane_w * self.channels;
+                let xs = &self.xs[xs..][..self.g.plane_w * self.channels];
+                let grad = &self.grad[row * self.g.out_w * self.channels..][..self.g.out_w * self.channels];
+                let sums = &mut sums[ky * kernel * self.channels..][..kernel * self.channels];
+                let row = WeightRow { g: self.g, channels: self.channels, xs, grad };
+                // SAFETY: S is entered already.
+                unsafe {
+                    match kernel {
+                        3 => S::enter(Taps::<3>(row, sums, 0)),
+                        5 => S::enter(Taps::<5>(row, sums, 0)),
+                        7 => S::enter(Taps::<7>(row, sums, 0)),
+                        _ => (0..kernel).for_each(|kx| {
+                            let sums = &mut sums[kx * self.channels..][..self.channels];
+                            S::enter(Taps::<1>(row, sums, kx));
+                        }),
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// A row of the results' gradient, and the row of the input that it meets through one row of the filter.
+#[derive(Clone, Copy)]
+struct WeightRow<'a> {
+    g: &'a Geometry,
+    channels: usize,
+    xs: &'a [f32],
+    grad: &'a [f32],
+}
+
+/// Adds to the sums, `[tap][channel]`, of `K` taps of a row of the filter, from one on.
+struct Taps<'a, const K: usize>(WeightRow<'a>, &'a mut [f32], usize);
+
+impl<const K: usize> Kernel for Taps<'_, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self(WeightRow { g, channels, xs, grad }, sums, first) = self;
+        let column = |x: usize, kx: usize| g.column(x, first + kx);
+        // Outputs all of whose taps lie inside the plane.
+        let whole = |x: &usize| column(*x, 0).is_some() && column(*x, K - 1).is_some();
+        let from = (0..g.out_w).find(whole).unwrap_or(g.out_w);
+        let end = (from..g.out_w).find(|x| !whole(x)).unwrap_or(g.out_w);
+        let start = column(from, 0).unwrap_or(0);
+        let step = g.filter.stride * channels;
+        for channel in (0..channels).step_by(S::LANES) {
+            let lanes = S::LANES.min(channels - channel);
+            // SAFETY: pixels and columns lie inside their rows, which hold `channels` values a
+            // pixel; `run` is called by `S::enter`.
+            unsafe {
+                let mut totals: [S::V; K] = std::array::from_fn(|kx| {
+                    S::load_first(sums.as_ptr().add(kx * channels + channel), lanes)
+                });
+                for x in (0..from).chain(end..g.out_w) {
+                    let d = S::load_first(grad.as_ptr().add(x * channels + channel), lanes);
+                    for (kx, total) in totals.iter_mut().enumerate() {
+                        if let Some(column) = column(x, kx) {
+                            let x = S::load_first(xs.as_ptr().add(column * channels + channel), lanes);
+                            *total = S::fma(x, d, *total);
+                        }
+                    }
+                }
+                let mut place = xs.as_ptr().wrapping_add(start * channels + channel);
+                for x in from..end {
+                    let d = S::load_first(grad.as_ptr().add(x * channels + channel), lanes);
+                    for (kx, total) in totals.iter_mut().enumerate() {
+                        let x = S::load_first(place.add(kx * channels), lanes);
+                        *total = S::fma(x, d, *total);
+                    }
+                    place = place.wrapping_add(step);
+                }
+                for (kx, total) in totals.into_iter().enumerate() {
+                    S::store_first(sums.as_mut_ptr().add(kx * channels + channel), total, lanes);
+                }
+            }
+        }
     }
 }

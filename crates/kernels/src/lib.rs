@@ -13,10 +13,11 @@
 //! | [`softmax`] | input and bias | |
 //! | [`activate`] | through candle's operations | on the CPU in f32, outside a graph |
 //! | [`conv2d`] | input and weight | |
-//! | [`depthwise_conv2d`] | input, weight and bias | |
+//! | [`depthwise_conv2d`] | input and weight | |
+//! | [`batch_norm`], [`channel_affine`] | input, scale, shift and residual | |
+//! | [`gate`] | input and gates | |
 //! | [`Region::bordered`] | input | |
 //! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
-//! | [`bias_act`] | through candle's operations | on the CPU, outside a graph |
 //! | [`channels_last`] | input | |
 //! | [`max_pool2d`], [`avg_pool2d`], [`adaptive_avg_pool2d`], [`global_avg_pool2d`] | input | |
 //! | [`resize2d`] | input | |
@@ -33,9 +34,11 @@
 //! |---|---|
 //! | the innermost loop of every dense product | `packed/tile.rs` |
 //! | which instruction set runs | `isa.rs`, `simd.rs` |
+//! | whether Winograd's filtering may run | `packed/winograd_switch.rs` |
 //! | convolutions on packed weights | `packed/{conv,winograd,depthwise,inverted_residual,linear}.rs` |
 //! | convolutions with gradients | `packed/gradient.rs`, `depthwise.rs` |
 //! | operations that take any float type, with gradients | built on `operation.rs` |
+//! | how gradients get from one of them to the next | `tape.rs` |
 #![allow(
     unsafe_code,
     reason = "calls to functions compiled for instruction sets that were found at run time"
@@ -43,11 +46,13 @@
 
 mod activation;
 mod attention;
+mod batch_norm;
 mod bilinear;
 mod deform;
 mod depthwise;
 mod epilogue;
 mod fma_peak;
+mod gate;
 mod isa;
 mod nms;
 mod norm;
@@ -62,6 +67,7 @@ mod rows;
 mod sample;
 mod simd;
 mod softmax;
+mod tape;
 mod taps;
 mod threads;
 mod transpose;
@@ -71,10 +77,12 @@ mod window;
 
 pub use activation::activate;
 pub use attention::attention;
+pub use batch_norm::{Moments, batch_norm, channel_affine};
 pub use deform::{PackedDeformConv, deform_conv2d};
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
-pub use epilogue::{Activation, bias_act};
+pub use epilogue::Activation;
 pub use fma_peak::fma_peak;
+pub use gate::gate;
 pub use isa::Isa;
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};

@@ -1,13 +1,18 @@
 //! Operations on slices of f32 or f64, as candle calls them.
 
+use std::mem::MaybeUninit;
+
 use candle_core::backend::BackendStorage;
+use candle_core::op::BackpropOp;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Storage, Tensor, bail,
 };
+use rayon::prelude::*;
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
 use crate::packed::from_nhwc;
+use crate::tape::Differentiable;
 use crate::transpose::channels_last;
 
 /// Work on `N` contiguous operands that gives one result.
@@ -64,6 +69,48 @@ fn forward<const N: usize, O: Operation<N>>(
     of_type!(F32, f32);
     of_type!(F64, f64);
     bail!("{}: no kernel for operands of {:?}", O::NAME, storages.map(BackendStorage::dtype))
+}
+
+impl<const N: usize, O: Operation<N>> Differentiable<N> for O {
+    fn evaluate(&self, operands: [&Tensor; N]) -> Result<(CpuStorage, Shape)> {
+        on_cpu(O::NAME, operands, |storages, layouts| forward(self, storages, layouts))
+    }
+
+    fn gradients(
+        &self,
+        operands: [&Tensor; N],
+        _wanted: [bool; N],
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; N]> {
+        Operation::gradients(self, operands, grad)
+    }
+}
+
+/// Calls `f` with the storages and layouts of `operands`.
+///
+/// # Errors
+/// If one is not on the CPU, and those of `f`.
+pub(crate) fn on_cpu<const N: usize, R>(
+    name: &str,
+    operands: [&Tensor; N],
+    f: impl FnOnce([&CpuStorage; N], [&Layout; N]) -> Result<R>,
+) -> Result<R> {
+    let held = operands.map(Tensor::storage_and_layout);
+    let none = CpuStorage::F32(vec![]);
+    let mut storages = [&none; N];
+    for (to, (storage, _)) in storages.iter_mut().zip(&held) {
+        match &**storage {
+            Storage::Cpu(storage) => *to = storage,
+            other => bail!("{name}: no kernel on {:?}", other.device().location()),
+        }
+    }
+    f(storages, held.each_ref().map(|(_, layout)| *layout))
+}
+
+/// The result of an operation, outside of the graph.
+pub(crate) fn compute<const N: usize, O: Operation<N>>(op: &O, operands: [&Tensor; N]) -> Result<Tensor> {
+    let (storage, shape) = op.evaluate(operands)?;
+    Ok(Tensor::from_storage(Storage::Cpu(storage), shape, BackpropOp::none(), false))
 }
 
 impl<O: Operation<1>> CustomOp1 for Custom<O> {
@@ -176,4 +223,55 @@ pub(crate) fn items_per_task(items: usize, each: usize) -> usize {
     const TASK: usize = 1 << 16;
     let least = TASK.div_ceil(each.max(1));
     items.div_ceil(4 * rayon::current_num_threads()).max(least).max(1)
+}
+
+/// A vector of `len` values that `fill(i, part)` writes, part by part of `share` values, on all threads;
+/// and what it returns for each part.
+///
+/// # Safety
+/// `fill` must write all values of its part.
+pub(crate) unsafe fn written<T: Float, R: Send>(
+    len: usize,
+    share: usize,
+    fill: impl Fn(usize, &mut [MaybeUninit<T>]) -> R + Sync,
+) -> (Vec<T>, Vec<R>) {
+    let mut values = Vec::with_capacity(len);
+    let spare: &mut [MaybeUninit<T>] = &mut values.spare_capacity_mut()[..len];
+    let parts = spare.par_chunks_mut(share.max(1)).enumerate().map(|(i, part)| fill(i, part)).collect();
+    // SAFETY: the capacity is there, and the caller's promise is that all values are written.
+    unsafe { values.set_len(len) };
+    (values, parts)
+}
+
+/// a + b, outside of the graph.
+pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let has_kernel = matches!(a.device(), Device::Cpu) && matches!(a.dtype(), DType::F32 | DType::F64);
+    if !has_kernel || a.dtype() != b.dtype() || a.dims() != b.dims() {
+        return a + b;
+    }
+    compute(&Sum(a.shape().clone()), [&a.contiguous()?, &b.contiguous()?])
+}
+
+struct Sum(Shape);
+
+impl Operation<2> for Sum {
+    const NAME: &'static str = "sum";
+
+    fn shape(&self) -> Shape {
+        self.0.clone()
+    }
+
+    fn run<T: Float>(&self, _: Isa, [a, b]: [&[T]; 2]) -> Vec<T> {
+        let share = items_per_task(a.len(), 1);
+        // SAFETY: every part is written from as many values.
+        let (sums, _) = unsafe {
+            written(a.len(), share, |i, part| {
+                let (a, b) = (&a[i * share..][..part.len()], &b[i * share..][..part.len()]);
+                for ((to, &a), &b) in part.iter_mut().zip(a).zip(b) {
+                    to.write(a + b);
+                }
+            })
+        };
+        sums
+    }
 }

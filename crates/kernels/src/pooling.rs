@@ -9,6 +9,7 @@ use crate::operation::{Custom, Operation, contiguous_nhwc, items_per_task, kerne
 use crate::packed::from_nhwc;
 use crate::region::Pads;
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::tape::apply;
 use crate::taps::{self, Taps};
 use crate::transpose::channels_last;
 
@@ -112,7 +113,7 @@ pub fn max_pool2d(xs: &Tensor, pool: Pool) -> Result<Tensor> {
     }
     let dtype = kernel_dtype("max-pool", &[xs])?;
     let op = MaxPool { batch, channels, rows, columns };
-    let ys = channels_last(&xs.to_dtype(dtype)?)?.apply_op1(Custom(op))?;
+    let ys = apply(op, [&channels_last(&xs.to_dtype(dtype)?)?])?;
     from_nhwc(&ys)?.to_dtype(xs.dtype())
 }
 
@@ -176,7 +177,7 @@ pub fn global_avg_pool2d(xs: &Tensor) -> Result<Tensor> {
     }
     let dtype = kernel_dtype("global-avg-pool", &[xs])?;
     let op = GlobalMean { batch, channels, height, width };
-    let ys = channels_last(&xs.to_dtype(dtype)?)?.apply_op1(Custom(op))?;
+    let ys = apply(op, [&channels_last(&xs.to_dtype(dtype)?)?])?;
     ys.reshape((batch, channels, 1, 1))?.to_dtype(xs.dtype())
 }
 

@@ -12,6 +12,7 @@ use crate::isa::Isa;
 use crate::operation::{Custom, Operation, contiguous_nhwc, items_per_task, kernel_dtype, map_sizes};
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::tape;
 use crate::transpose::channels_last;
 
 /// An input and its weight.
@@ -89,7 +90,7 @@ pub(crate) fn apply(name: &str, xs: &Tensor, rows: Taps, columns: Taps) -> Resul
     }
     let dtype = kernel_dtype(name, &[xs])?;
     let op = Separable { batch, channels, rows, columns };
-    let ys = channels_last(&xs.to_dtype(dtype)?)?.apply_op1(Custom(op))?;
+    let ys = tape::apply(op, [&channels_last(&xs.to_dtype(dtype)?)?])?;
     from_nhwc(&ys)?.to_dtype(xs.dtype())
 }
 

@@ -4,6 +4,8 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
+use crate::tape;
+
 /// Side of the square that is moved at a time: its rows and columns stay in the nearest cache.
 const BLOCK: usize = 32;
 
@@ -16,6 +18,7 @@ pub fn channels_last(xs: &Tensor) -> Result<Tensor> {
     let (b, c, h, w) = xs.dims4()?;
     let last = xs.permute((0, 2, 3, 1))?;
     if last.is_contiguous() {
+        tape::turn(xs, &last);
         return Ok(last);
     }
     if matches!(xs.device(), Device::Cpu) && matches!(xs.dtype(), DType::F32 | DType::F64) {

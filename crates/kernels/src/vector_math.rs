@@ -93,6 +93,42 @@ pub(crate) unsafe fn activate<S: Simd>(x: S::V, act: Activation) -> S::V {
     }
 }
 
+/// The derivative of `act` at every lane; of a corner that of its steeper side, but 0 at the ends of a clamp.
+///
+/// # Safety
+/// Inside [`Simd::enter`] of `S`.
+#[inline(always)]
+pub(crate) unsafe fn slope<S: Simd>(x: S::V, act: Activation) -> S::V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let (zero, one) = (S::splat(0.0), S::splat(1.0));
+        let positive = S::splat(f32::MIN_POSITIVE);
+        match act {
+            Activation::None => one,
+            Activation::Relu => S::zero_below(one, x, positive),
+            Activation::Relu6 => {
+                S::sub(S::zero_below(one, x, positive), S::zero_below(one, x, S::splat(6.0)))
+            }
+            Activation::LeakyRelu(slope) => {
+                S::add(S::splat(slope), S::zero_below(S::splat(1.0 - slope), x, zero))
+            }
+            Activation::Silu => {
+                let sigmoid = sigmoid::<S>(x);
+                S::fma(S::mul(x, sigmoid), S::sub(one, sigmoid), sigmoid)
+            }
+            Activation::Gelu => {
+                /// 1 / √(2π)
+                const DENSITY: f32 = 0.398_942_3;
+                let half = S::splat(0.5);
+                let density = exp::<S>(S::mul(S::mul(x, x), S::splat(-0.5)));
+                let share =
+                    S::fma(half, erf::<S>(S::mul(x, S::splat(std::f32::consts::FRAC_1_SQRT_2))), half);
+                S::fma(S::mul(x, S::splat(DENSITY)), density, share)
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use zoo_core::{Backbone, FrameSize, Tally};
 use zoo_kernels::global_avg_pool2d;
 
-use crate::{EfficientNet, EfficientNetConfig, Linear, MobileNetV2, MobileNetV2Config, ResNet, ResNetConfig};
+use crate::{
+    EfficientNet, EfficientNetConfig, Linear, MobileNetV2, MobileNetV2Config, ResNet, ResNetConfig,
+    Statistics,
+};
 
 /// A backbone up to the map that a classifier averages.
 pub trait Trunk: Backbone + Debug + Send + Sync {
@@ -26,6 +29,9 @@ pub trait Trunk: Backbone + Debug + Send + Sync {
     /// # Errors
     /// If candle cannot compute the folded weights.
     fn prepare(&mut self) -> Result<()>;
+
+    /// What the norms normalise by, as long as they are not folded.
+    fn set_statistics(&mut self, statistics: Statistics);
 
     /// Counts every layer for an input of `input`.
     fn cost(&self, input: FrameSize, tally: &mut Tally);
@@ -115,6 +121,11 @@ impl Classifier {
     pub fn prepare(&mut self) -> Result<()> {
         self.trunk.prepare()?;
         self.head.prepare()
+    }
+
+    /// What the norms normalise by, as long as they are not folded: [`Statistics::Batch`] for training.
+    pub fn set_statistics(&mut self, statistics: Statistics) {
+        self.trunk.set_statistics(statistics);
     }
 
     /// `xs`: `[B, 3, H, W]`, normalised. Result: class scores before softmax, `[B, classes]`.

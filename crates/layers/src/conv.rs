@@ -4,11 +4,12 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use zoo_core::{FrameSize, LayerCost, Tally};
 use zoo_kernels::{
-    Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, bias_act, depthwise_conv2d,
+    Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, channel_affine, conv2d,
+    depthwise_conv2d,
 };
 
 use crate::Padding;
-use crate::norm::BatchNorm;
+use crate::norm::{BatchNorm, Statistics};
 use crate::span::layer_span;
 
 /// Shape and options of a [`ConvNormAct`].
@@ -131,11 +132,10 @@ impl ConvSpec {
     }
 }
 
-/// Convolution without bias → batch norm (stored statistics) → activation; or with a bias instead of
-/// the norm.
+/// Convolution without bias → batch norm → activation; or with a bias instead of the norm.
 ///
-/// Before [`ConvNormAct::prepare`] the three are separate and differentiable; after it they are one
-/// operation, on weights packed for the processor where those are f32 on the CPU.
+/// Before [`ConvNormAct::prepare`] the norm is separate and everything is differentiable; after it they
+/// are one operation, on weights packed for the processor where those are f32 on the CPU.
 #[derive(Debug, Clone)]
 pub struct ConvNormAct {
     name: String,
@@ -206,6 +206,13 @@ impl ConvNormAct {
         Ok(())
     }
 
+    /// What the norm normalises by, as long as it is not folded; a bias knows no statistics.
+    pub fn set_statistics(&mut self, statistics: Statistics) {
+        if let Weights::Separate { norm, .. } = &mut self.weights {
+            norm.statistics = statistics;
+        }
+    }
+
     /// Its place in the checkpoint.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -257,31 +264,25 @@ impl ConvNormAct {
         let _span = layer_span(&self.name);
         self.check_operands(region, residual)?;
         let pads = self.spec.pads(FrameSize::new(region.height, region.width));
-        let ys = match &self.weights {
-            Weights::Dense(conv) => return conv.forward(region, pads, residual),
-            Weights::Depthwise(conv) => return conv.forward(region, pads),
+        match &self.weights {
+            Weights::Dense(conv) => conv.forward(region, pads, residual),
+            Weights::Depthwise(conv) => conv.forward(region, pads),
             Weights::Biased { filter, bias } => {
-                bias_act(self.convolve(region, pads, filter)?, bias, Activation::None)?
+                let ys = self.convolve(region, pads, filter)?;
+                channel_affine(&ys, None, bias, residual, self.spec.act)
             }
-            Weights::Separate { filter, norm } => norm.forward(&self.convolve(region, pads, filter)?)?,
-        };
-        let ys = match residual {
-            Some(residual) => (ys + residual)?,
-            None => ys,
-        };
-        self.spec.act.apply(&ys)
+            Weights::Separate { filter, norm } => {
+                norm.forward(&self.convolve(region, pads, filter)?, residual, self.spec.act)
+            }
+        }
     }
 
     fn convolve(&self, region: &Region, pads: Pads, filter: &Tensor) -> Result<Tensor> {
-        let ConvSpec { kernel, stride, dilation, groups, .. } = self.spec;
+        let ConvSpec { stride, dilation, groups, .. } = self.spec;
         if self.spec.is_depthwise() {
-            return depthwise_conv2d(region, filter, None, stride, pads, Activation::None);
+            return depthwise_conv2d(region, filter, stride, pads);
         }
-        let xs = region.bordered(pads)?;
-        if (kernel, stride, groups) == (1, 1, 1) {
-            return pointwise_product(&xs, filter);
-        }
-        xs.conv2d(filter, 0, stride, dilation, groups)
+        conv2d(region, filter, pads, ConvOptions { stride, dilation, groups, ..ConvOptions::default() })
     }
 
     fn check_operands(&self, region: &Region, residual: Option<&Tensor>) -> Result<()> {
@@ -334,14 +335,6 @@ impl ConvNormAct {
             residual_adds: (self.spec.out_channels * output.area()) as u64,
         });
     }
-}
-
-/// A 1×1 convolution as one matrix product on the planes as they lie.
-pub(crate) fn pointwise_product(xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let (b, c, h, w) = xs.dims4()?;
-    let out = weight.dim(0)?;
-    let weight = weight.reshape((out, c))?.broadcast_left(b)?;
-    weight.matmul(&xs.reshape((b, c, h * w))?)?.reshape((b, out, h, w))
 }
 
 /// Whether weights like this one can be packed: f32 on the CPU.

@@ -19,7 +19,8 @@ use zoo_kernels::Activation;
 
 use crate::mobilenet_v2::{LAST_CHANNELS, nearest_multiple};
 use crate::{
-    ConvNormAct, ConvSpec, InvertedResidual, Padding, SamePadding, SqueezeExcite, Trunk, ZeroBorder,
+    ConvNormAct, ConvSpec, InvertedResidual, Padding, SamePadding, SqueezeExcite, Statistics, Trunk,
+    ZeroBorder,
 };
 
 /// A row of Table 1 of the paper.
@@ -372,6 +373,15 @@ impl Trunk for EfficientNet {
         self.stem.prepare()?;
         self.blocks.iter_mut().try_for_each(InvertedResidual::prepare)?;
         self.last.prepare()
+    }
+
+    fn set_statistics(&mut self, statistics: Statistics) {
+        for conv in [&mut self.stem, &mut self.last] {
+            conv.set_statistics(statistics);
+        }
+        for block in &mut self.blocks {
+            block.set_statistics(statistics);
+        }
     }
 
     fn cost(&self, input: FrameSize, tally: &mut Tally) {

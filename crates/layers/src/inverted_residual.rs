@@ -5,7 +5,7 @@ use zoo_core::{FrameSize, Tally};
 use zoo_kernels::{Region, inverted_residual};
 
 use crate::span::layer_span;
-use crate::{ConvNormAct, SqueezeExcite, Surroundings};
+use crate::{ConvNormAct, SqueezeExcite, Statistics, Surroundings};
 
 /// Looks at a map on the way.
 pub type See<'a> = &'a mut dyn FnMut(&Tensor) -> Result<()>;
@@ -45,6 +45,13 @@ impl InvertedResidual {
         self.depthwise.prepare()?;
         self.squeeze_excite.iter_mut().try_for_each(SqueezeExcite::prepare)?;
         self.project.prepare()
+    }
+
+    /// What the norms normalise by, as long as they are not folded.
+    pub fn set_statistics(&mut self, statistics: Statistics) {
+        for conv in self.expand.iter_mut().chain([&mut self.depthwise, &mut self.project]) {
+            conv.set_statistics(statistics);
+        }
     }
 
     /// `xs`: `[B, C, H, W]`. Result: `[B, C', ceil(H / stride), ceil(W / stride)]`. Shows what comes

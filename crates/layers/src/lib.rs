@@ -53,6 +53,7 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config, Tap};
+pub use norm::Statistics;
 pub use padding::{Padding, SamePadding};
 pub use pointwise::Pointwise;
 pub use resize::resize_like;

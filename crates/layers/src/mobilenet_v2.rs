@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use zoo_core::{Backbone, FeatureInfo, FrameSize, Tally};
 use zoo_kernels::Activation;
 
-use crate::{ConvNormAct, ConvSpec, InvertedResidual, SamePadding, Surroundings, Trunk, ZeroBorder};
+use crate::{
+    ConvNormAct, ConvSpec, InvertedResidual, SamePadding, Statistics, Surroundings, Trunk, ZeroBorder,
+};
 
 /// (expansion t, channels c, repeats n, first stride s): Table 2 of the paper.
 const SETTING: [(usize, usize, usize, usize); 7] = [
@@ -184,6 +186,16 @@ impl MobileNetV2 {
         self.last.prepare()
     }
 
+    /// What the norms normalise by, as long as they are not folded.
+    pub fn set_statistics(&mut self, statistics: Statistics) {
+        for conv in [&mut self.stem, &mut self.last] {
+            conv.set_statistics(statistics);
+        }
+        for block in &mut self.blocks {
+            block.set_statistics(statistics);
+        }
+    }
+
     /// `xs`: `[B, 3, H, W]`, normalised; every spatial convolution's border comes from `around`,
     /// under the name `features.i`. Shows the maps on the way to `tap`, the expansions only of the
     /// blocks in `expansions` (the others may never have one in memory), and returns the last one,
@@ -256,6 +268,10 @@ impl Trunk for MobileNetV2 {
 
     fn prepare(&mut self) -> Result<()> {
         MobileNetV2::prepare(self)
+    }
+
+    fn set_statistics(&mut self, statistics: Statistics) {
+        MobileNetV2::set_statistics(self, statistics);
     }
 
     fn cost(&self, input: FrameSize, tally: &mut Tally) {

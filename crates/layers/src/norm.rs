@@ -1,14 +1,29 @@
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
+use zoo_kernels::{Activation, Moments, batch_norm, channel_affine};
 
-/// Batch norm by stored statistics: `(y − mean) / √(var + ε) · scale + shift`.
+/// Which means and variances a batch norm normalises by, before it is folded.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Statistics {
+    /// The stored ones, which stay what they are.
+    #[default]
+    Stored,
+    /// Those of the batch, as in training; the stored ones follow.
+    Batch {
+        /// How far the stored ones move towards the batch's: 0.1 in PyTorch.
+        momentum: f64,
+    },
+}
+
+/// Batch norm: `(y − mean) / √(var + ε) · scale + shift`.
 #[derive(Debug, Clone)]
 pub(crate) struct BatchNorm {
     scale: Tensor,
     shift: Tensor,
-    mean: Tensor,
-    var: Tensor,
+    mean: Var,
+    var: Var,
     eps: f64,
+    pub(crate) statistics: Statistics,
 }
 
 impl BatchNorm {
@@ -17,24 +32,53 @@ impl BatchNorm {
         Ok(Self {
             scale: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
             shift: vb.get_with_hints(channels, "bias", Init::Const(0.0))?,
-            mean: vb.get_with_hints(channels, "running_mean", Init::Const(0.0))?,
-            var: vb.get_with_hints(channels, "running_var", Init::Const(1.0))?,
+            mean: Var::from_tensor(&vb.get_with_hints(channels, "running_mean", Init::Const(0.0))?)?,
+            var: Var::from_tensor(&vb.get_with_hints(channels, "running_var", Init::Const(1.0))?)?,
             eps,
+            statistics: Statistics::Stored,
         })
     }
 
-    pub(crate) fn forward(&self, ys: &Tensor) -> Result<Tensor> {
-        let channelwise = |t: &Tensor| t.reshape((1, (), 1, 1));
-        ys.broadcast_sub(&channelwise(&self.mean)?)?
-            .broadcast_div(&channelwise(&(&self.var + self.eps)?.sqrt()?)?)?
-            .broadcast_mul(&channelwise(&self.scale)?)?
-            .broadcast_add(&channelwise(&self.shift)?)
+    /// The norm of `ys`, plus `residual`, through `act`.
+    pub(crate) fn forward(&self, ys: &Tensor, residual: Option<&Tensor>, act: Activation) -> Result<Tensor> {
+        match self.statistics {
+            Statistics::Stored => {
+                let (scale, shift) = self.affine()?;
+                channel_affine(ys, Some(&scale), &shift, residual, act)
+            }
+            Statistics::Batch { momentum } => {
+                let (ys, moments) = batch_norm(ys, &self.scale, &self.shift, self.eps, residual, act)?;
+                self.follow(&moments, momentum)?;
+                Ok(ys)
+            }
+        }
+    }
+
+    /// Moves the stored statistics towards a batch's, whose variance counts as a sample's.
+    fn follow(&self, Moments { mean, variance, count }: &Moments, momentum: f64) -> Result<()> {
+        if *count < 2 {
+            bail!(
+                "batch norm: a batch of one value a channel has no variance: use more images or larger ones"
+            )
+        }
+        let sample = *count as f64 / (count - 1) as f64;
+        for (stored, found) in [(&self.mean, mean.clone()), (&self.var, (variance * sample)?)] {
+            stored.set(&((stored.as_detached_tensor() * (1.0 - momentum))? + (found * momentum)?)?)?;
+        }
+        Ok(())
+    }
+
+    /// Scale and shift that do the same by the stored statistics.
+    fn affine(&self) -> Result<(Tensor, Tensor)> {
+        let deviation = (self.var.as_detached_tensor() + self.eps)?.sqrt()?;
+        let scale = (&self.scale / deviation)?;
+        let shift = (&self.shift - (self.mean.as_detached_tensor() * &scale)?)?;
+        Ok((scale, shift))
     }
 
     /// The filter and bias of a convolution that does what `filter` and this norm do.
     pub(crate) fn fold_into(&self, filter: &Tensor) -> Result<(Tensor, Tensor)> {
-        let scale = (&self.scale / (&self.var + self.eps)?.sqrt()?)?;
-        let bias = (&self.shift - (&self.mean * &scale)?)?.detach();
-        Ok((filter.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?.detach(), bias))
+        let (scale, shift) = self.affine()?;
+        Ok((filter.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?.detach(), shift.detach()))
     }
 }

@@ -1,9 +1,9 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use zoo_core::{FrameSize, LayerCost, Tally};
-use zoo_kernels::{Activation, ConvOptions, PackedConv, Pads, Region, bias_act};
+use zoo_kernels::{Activation, ConvOptions, PackedConv, Pads, Region, channel_affine, conv2d};
 
-use crate::conv::{is_packable, pointwise_product};
+use crate::conv::is_packable;
 use crate::span::layer_span;
 
 /// A 1×1 convolution with a bias.
@@ -76,7 +76,8 @@ impl Pointwise {
         }
         match &self.weights {
             Weights::Stored { weight, bias } => {
-                bias_act(pointwise_product(&xs.contiguous()?, weight)?, bias, self.act)
+                let ys = conv2d(&Region::whole(xs)?, weight, Pads::default(), ConvOptions::default())?;
+                channel_affine(&ys, None, bias, None, self.act)
             }
             Weights::Packed(conv) => conv.forward(&Region::whole(xs)?, Pads::default(), None),
         }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use zoo_core::{Backbone, FeatureInfo, FrameSize, Tally};
 use zoo_kernels::{Activation, Pool, Region, max_pool2d};
 
-use crate::{ConvNormAct, ConvSpec, Trunk};
+use crate::{ConvNormAct, ConvSpec, Statistics, Trunk};
 
 /// Channels of the stem.
 const STEM_CHANNELS: usize = 64;
@@ -181,6 +181,12 @@ impl Residual {
         self.last.prepare()
     }
 
+    fn set_statistics(&mut self, statistics: Statistics) {
+        for conv in self.inner.iter_mut().chain(&mut self.shortcut).chain([&mut self.last]) {
+            conv.set_statistics(statistics);
+        }
+    }
+
     fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let ys = self.inner.iter().try_fold(xs.clone(), |ys, conv| conv.forward(&ys))?;
         let ys = Region::whole(&ys)?;
@@ -271,6 +277,13 @@ impl Trunk for ResNet {
     fn prepare(&mut self) -> Result<()> {
         self.stem.prepare()?;
         self.stages.iter_mut().flatten().try_for_each(Residual::prepare)
+    }
+
+    fn set_statistics(&mut self, statistics: Statistics) {
+        self.stem.set_statistics(statistics);
+        for residual in self.stages.iter_mut().flatten() {
+            residual.set_statistics(statistics);
+        }
     }
 
     fn cost(&self, input: FrameSize, tally: &mut Tally) {

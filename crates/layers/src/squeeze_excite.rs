@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, channels_last, global_avg_pool2d};
+use zoo_kernels::{Activation, gate, global_avg_pool2d};
 
 use crate::Pointwise;
 
@@ -50,11 +50,7 @@ impl SqueezeExcite {
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         let means = global_avg_pool2d(xs)?;
         let gates = sigmoid(&self.expand.forward(&self.reduce.forward(&means)?)?)?;
-        if xs.is_contiguous() {
-            return xs.broadcast_mul(&gates);
-        }
-        // In memory that runs channel first, the gates are a vector that repeats.
-        channels_last(xs)?.broadcast_mul(&channels_last(&gates)?)?.permute((0, 3, 1, 2))
+        gate(xs, &gates)
     }
 
     /// Counts both convolutions.

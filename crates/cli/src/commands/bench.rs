@@ -10,7 +10,7 @@ use clap::Args;
 use indexmap::IndexMap;
 use serde::Serialize;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, Pads, Region, depthwise_conv2d};
+use zoo_kernels::{Pads, Region, depthwise_conv2d};
 use zoo_metrics::latency::{Distribution, Timings};
 use zoo_parity::seeded;
 
@@ -251,7 +251,7 @@ fn time_layer(
     let (mut ours, mut candle) = (Timings::new(args.warmup), Timings::new(args.warmup));
     for _ in 0..args.warmup + args.runs {
         let started = Instant::now();
-        depthwise_conv2d(&region, &weight, None, stride, Pads::all(1), Activation::None)?;
+        depthwise_conv2d(&region, &weight, stride, Pads::all(1))?;
         device.synchronize()?;
         ours.push(started.elapsed());
         let started = Instant::now();

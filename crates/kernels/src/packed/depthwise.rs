@@ -95,6 +95,13 @@ impl PackedDepthwise {
     }
 }
 
+impl PackedDepthwise {
+    /// The convolution of `[B, H, W, C]`, as the geometry says.
+    pub(crate) fn run(&self, geometry: Geometry, xs: &[f32]) -> Result<Vec<f32>> {
+        Call { conv: self, geometry }.run(xs, None)
+    }
+}
+
 struct Call<'a> {
     conv: &'a PackedDepthwise,
     geometry: Geometry,

@@ -6,32 +6,33 @@
 //! of the result's gradient, one for each phase of the input's rows and columns, so that nothing is
 //! multiplied by zeros.
 
-use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::conv::{ConvOptions, PackedConv, TileShape, widest};
 use super::geometry::{Filter, Geometry, Phase};
 use super::tile::{Tile, compute, panels};
-use super::{Packed, PackedOp, Shared, SharedRead, from_nhwc, values, winograd};
+use super::{Shared, SharedRead, from_nhwc, values, winograd};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
+use crate::operation::on_cpu;
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
+use crate::tape::{Differentiable, apply};
 use crate::transpose::channels_last;
 
 const NAME: &str = "convolution";
 /// Bytes of input and gradient that a task goes over at a time: they should stay in the second cache.
 const CHUNK_BYTES: usize = 384 << 10;
 
-/// `ys[b, o, y, x] = Σ weight[o, i, ky, kx] · xs[b, i, y·stride + ky·dilation − top, …]`, zeros around
-/// `xs`, with gradients to both.
+/// `ys[b, o, y, x] = Σ weight[o, i, ky, kx] · xs[b, i, y·stride + ky·dilation − top, …]`, where `xs` reads
+/// the region's plane and is zero outside it, with gradients to plane and weight.
 ///
-/// `xs`: `[B, I, H, W]`; `weight`: `[O, I / groups, kh, kw]`. Result: `[B, O, h', w']`, channels last in
-/// memory on the CPU.
+/// `weight`: `[O, I / groups, kh, kw]`. Result: `[B, O, h', w']`, channels last in memory on the CPU.
 ///
 /// # Errors
 /// If a shape does not fit. Going backward, if stride and dilation are both over 1.
-pub fn conv2d(xs: &Tensor, weight: &Tensor, pads: Pads, options: ConvOptions) -> Result<Tensor> {
+pub fn conv2d(region: &Region, weight: &Tensor, pads: Pads, options: ConvOptions) -> Result<Tensor> {
     let (outputs, per_group, height, width) = weight.dims4()?;
     let ConvOptions { stride, dilation, groups, .. } = options;
     if stride == 0 || dilation == 0 || groups == 0 || !outputs.is_multiple_of(groups) || height * width == 0 {
@@ -41,14 +42,25 @@ pub fn conv2d(xs: &Tensor, weight: &Tensor, pads: Pads, options: ConvOptions) ->
         )
     }
     let filter = Filter { height, width, stride, dilation };
-    let geometry = Geometry::new(NAME, &Region::whole(xs)?, filter, pads, per_group * groups)?;
+    let geometry = Geometry::new(NAME, region, filter, pads, per_group * groups)?;
     let f32_on_cpu = |t: &Tensor| matches!(t.device(), Device::Cpu) && t.dtype() == DType::F32;
-    if !f32_on_cpu(xs) || !f32_on_cpu(weight) {
-        let xs = xs.pad_with_zeros(2, pads.top, pads.bottom)?.pad_with_zeros(3, pads.left, pads.right)?;
+    if !f32_on_cpu(&region.plane) || !f32_on_cpu(weight) {
+        let xs = region.bordered(pads)?;
+        if (filter.taps(), stride, groups) == (1, 1, 1) {
+            return pointwise(&xs, weight);
+        }
         return xs.conv2d(weight, 0, stride, dilation, groups);
     }
     let op = Conv2d { geometry, options, per_group, outputs };
-    from_nhwc(&channels_last(xs)?.apply_op2(&weight.contiguous()?, op)?)
+    from_nhwc(&apply(op, [&channels_last(&region.plane)?, &weight.contiguous()?])?)
+}
+
+/// A 1×1 convolution as one matrix product on the planes as they lie.
+fn pointwise(xs: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (b, c, h, w) = xs.dims4()?;
+    let outputs = weight.dim(0)?;
+    let weight = weight.reshape((outputs, c))?.broadcast_left(b)?;
+    weight.matmul(&xs.reshape((b, c, h * w))?)?.reshape((b, outputs, h, w))
 }
 
 #[derive(Clone, Copy)]
@@ -296,65 +308,33 @@ impl Kernel for WeightPart<'_> {
     }
 }
 
-impl CustomOp2 for Conv2d {
-    fn name(&self) -> &'static str {
-        "conv2d"
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (g, xs, weight) = (self.geometry, values(NAME, s1, l1)?, values(NAME, s2, l2)?);
-        let ys = self.pack(g.filter, self.per_group, self.outputs, weight)?.run(g, xs);
+impl Differentiable<2> for Conv2d {
+    fn evaluate(&self, operands: [&Tensor; 2]) -> Result<(CpuStorage, Shape)> {
+        let g = self.geometry;
+        let ys = on_cpu(NAME, operands, |[s1, s2], [l1, l2]| {
+            let (xs, weight) = (values(NAME, s1, l1)?, values(NAME, s2, l2)?);
+            Ok(self.pack(g.filter, self.per_group, self.outputs, weight)?.run(g, xs))
+        })?;
         Ok((CpuStorage::F32(ys), (g.batch, g.out_h, g.out_w, self.outputs).into()))
     }
 
-    fn bwd(
+    fn gradients(
         &self,
-        xs: &Tensor,
-        weight: &Tensor,
-        _res: &Tensor,
+        [xs, weight]: [&Tensor; 2],
+        [to_xs, to_weight]: [bool; 2],
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let to_xs = weight.apply_op2_no_bwd(&grad, &Packed(ToInput(*self)))?;
-        let to_weight = xs.apply_op2_no_bwd(&grad, &Packed(ToWeight(*self)))?;
-        Ok((Some(to_xs), Some(to_weight)))
-    }
-}
-
-/// (weight, grad) → grad of the input.
-struct ToInput(Conv2d);
-
-impl PackedOp for ToInput {
-    const NAME: &'static str = NAME;
-
-    fn shape(&self) -> Shape {
-        let g = &self.0.geometry;
-        (g.batch, g.plane_h, g.plane_w, self.0.inputs()).into()
-    }
-
-    fn run(&self, weight: &[f32], grad: Option<&[f32]>) -> Result<Vec<f32>> {
-        self.0.input_gradient(weight, grad.unwrap_or_default())
-    }
-}
-
-/// (input, grad) → grad of the weight.
-struct ToWeight(Conv2d);
-
-impl PackedOp for ToWeight {
-    const NAME: &'static str = NAME;
-
-    fn shape(&self) -> Shape {
-        let Conv2d { geometry: g, per_group, outputs, .. } = &self.0;
-        (*outputs, *per_group, g.filter.height, g.filter.width).into()
-    }
-
-    fn run(&self, xs: &[f32], grad: Option<&[f32]>) -> Result<Vec<f32>> {
-        self.0.weight_gradient(xs, grad.unwrap_or_default())
+    ) -> Result<[Option<Tensor>; 2]> {
+        on_cpu(NAME, [xs, weight, grad], |[s1, s2, s3], [l1, l2, l3]| {
+            let grad = values(NAME, s3, l3)?;
+            let to_xs = to_xs.then(|| {
+                let to_xs = self.input_gradient(values(NAME, s2, l2)?, grad)?;
+                Tensor::from_vec(to_xs, xs.shape(), &Device::Cpu)
+            });
+            let to_weight = to_weight.then(|| {
+                let to_weight = self.weight_gradient(values(NAME, s1, l1)?, grad)?;
+                Tensor::from_vec(to_weight, weight.shape(), &Device::Cpu)
+            });
+            Ok([to_xs.transpose()?, to_weight.transpose()?])
+        })
     }
 }

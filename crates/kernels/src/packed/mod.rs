@@ -15,8 +15,9 @@ mod winograd;
 mod winograd_switch;
 
 pub use conv::{ConvOptions, PackedConv};
+pub(crate) use depthwise::MAX_KERNEL;
 pub use depthwise::PackedDepthwise;
-pub(crate) use geometry::Phase;
+pub(crate) use geometry::{Filter, Geometry, Phase};
 pub use gradient::conv2d;
 pub use inverted_residual::inverted_residual;
 pub use linear::PackedLinear;
@@ -24,11 +25,14 @@ pub use winograd_switch::without_winograd;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 
+use crate::tape;
 use crate::transpose::channels_last;
 
 /// The view `[B, C, H, W]` of a tensor `[B, H, W, C]`.
 pub(crate) fn from_nhwc(xs: &Tensor) -> Result<Tensor> {
-    xs.permute((0, 3, 1, 2))
+    let view = xs.permute((0, 3, 1, 2))?;
+    tape::turn(xs, &view);
+    Ok(view)
 }
 
 /// A packed operation on one or two maps in f32, channels last; it has no gradient of its own.

@@ -2,6 +2,7 @@
 //! on every instruction set that this machine has.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod batch_norm;
 mod deform;
 mod packed;
 mod patchwise;

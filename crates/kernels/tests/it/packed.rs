@@ -403,7 +403,7 @@ fn convolution_has_both_gradients_on_each_instruction_set() {
         };
         on_each_isa(|isa| {
             let (x, w) = (Var::from_tensor(&xs).unwrap(), Var::from_tensor(&weight).unwrap());
-            let got = conv2d(&x, &w, c.pads, options).unwrap();
+            let got = conv2d(&Region::whole(&x).unwrap(), &w, c.pads, options).unwrap();
             let largest = ys.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
             assert!(largest_difference(&got, &ys) < 3e-5 * largest.max(1.0), "case {i} forward on {isa}");
             let weighted = (got * direction.to_dtype(DType::F32).unwrap()).unwrap().sum_all().unwrap();
@@ -434,7 +434,8 @@ fn convolution_has_both_gradients_on_each_instruction_set() {
     }
     let xs = Var::from_tensor(&noise(1, &[1, 2, 9, 9], DType::F32)).unwrap();
     let options = ConvOptions { stride: 2, dilation: 2, ..ConvOptions::default() };
-    let ys = conv2d(&xs, &noise(2, &[2, 2, 3, 3], DType::F32), Pads::all(2), options).unwrap();
+    let region = Region::whole(&xs).unwrap();
+    let ys = conv2d(&region, &noise(2, &[2, 2, 3, 3], DType::F32), Pads::all(2), options).unwrap();
     let message = ys.sum_all().unwrap().backward().unwrap_err().to_string();
     assert!(message.contains("no gradient for stride 2 with dilation 2"), "{message}");
 }

@@ -1,35 +1,26 @@
 //! The operations on planes, which training uses.
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use zoo_kernels::{
-    Activation, Pads, Region, bias_act, channels_last, depthwise_conv2d, depthwise_conv2d_candle, plane_for,
-    write_window,
+    Pads, Region, channels_last, depthwise_conv2d, depthwise_conv2d_candle, plane_for, write_window,
 };
 
+use crate::packed::on_each_isa;
 use crate::support::{largest_difference, noise};
 
 /// Four nested loops over one plane, straight from the definition.
-fn naive_depthwise(
-    region: &Region,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    stride: usize,
-    pads: Pads,
-    act: Activation,
-) -> Tensor {
+fn naive_depthwise(region: &Region, weight: &Tensor, stride: usize, pads: Pads) -> Tensor {
     let (batch, channels, plane_h, plane_w) = region.plane.dims4().unwrap();
     let k = weight.dim(2).unwrap();
     let xs: Vec<f64> = region.plane.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     let w: Vec<f64> = weight.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-    let bias: Vec<f64> =
-        bias.map_or(vec![0.0; channels], |b| b.to_dtype(DType::F64).unwrap().to_vec1().unwrap());
     let out_h = (region.height + pads.top + pads.bottom - k) / stride + 1;
     let out_w = (region.width + pads.left + pads.right - k) / stride + 1;
     let mut ys = Vec::new();
     for p in 0..batch * channels {
         for y in 0..out_h {
             for x in 0..out_w {
-                let mut sum = bias[p % channels];
+                let mut sum = 0.0;
                 for i in 0..k {
                     for j in 0..k {
                         let row = (region.top + y * stride + i) as isize - pads.top as isize;
@@ -44,7 +35,7 @@ fn naive_depthwise(
             }
         }
     }
-    act.apply(&Tensor::from_vec(ys, (batch, channels, out_h, out_w), &Device::Cpu).unwrap()).unwrap()
+    Tensor::from_vec(ys, (batch, channels, out_h, out_w), &Device::Cpu).unwrap()
 }
 
 struct Case {
@@ -102,24 +93,20 @@ impl Case {
 }
 
 #[test]
-fn depthwise_equals_the_definition() {
+fn depthwise_equals_the_definition_on_each_instruction_set() {
     for (seed, case) in cases().iter().enumerate() {
         for (dtype, tolerance) in [(DType::F32, 1e-5), (DType::F64, 1e-13)] {
             let region = case.region_of(&noise(seed as u64 + 1, &case.plane, dtype));
             let weight = noise(99, &[case.plane[1], 1, case.kernel, case.kernel], dtype);
-            let bias = noise(98, &[case.plane[1]], dtype);
-            for (bias, act) in
-                [(None, Activation::None), (Some(&bias), Activation::Relu6), (Some(&bias), Activation::Relu)]
-            {
-                let want = naive_depthwise(&region, &weight, bias, case.stride, case.pads, act);
-                let got = depthwise_conv2d(&region, &weight, bias, case.stride, case.pads, act).unwrap();
+            let want = naive_depthwise(&region, &weight, case.stride, case.pads);
+            on_each_isa(|isa| {
+                let got = depthwise_conv2d(&region, &weight, case.stride, case.pads).unwrap();
                 let d = largest_difference(&got, &want);
-                assert!(d < tolerance, "{} {dtype:?} {act:?}: off by {d}", case.name());
-                let candle =
-                    depthwise_conv2d_candle(&region, &weight, bias, case.stride, case.pads, act).unwrap();
-                let d = largest_difference(&candle, &want);
-                assert!(d < tolerance, "{} {dtype:?} {act:?} (candle ops): off by {d}", case.name());
-            }
+                assert!(d < tolerance, "{} {dtype:?} on {isa}: off by {d}", case.name());
+            });
+            let candle = depthwise_conv2d_candle(&region, &weight, case.stride, case.pads).unwrap();
+            let d = largest_difference(&candle, &want);
+            assert!(d < tolerance, "{} {dtype:?} (candle ops): off by {d}", case.name());
         }
     }
 }
@@ -131,7 +118,7 @@ fn depthwise_equals_candles_grouped_convolution() {
     for stride in [1, 2] {
         let want = xs.conv2d(&weight, 1, stride, 1, 6).unwrap();
         let region = Region::whole(&xs).unwrap();
-        let got = depthwise_conv2d(&region, &weight, None, stride, Pads::all(1), Activation::None).unwrap();
+        let got = depthwise_conv2d(&region, &weight, stride, Pads::all(1)).unwrap();
         assert!(largest_difference(&got, &want) < 1e-5, "stride {stride}");
     }
 }
@@ -141,13 +128,13 @@ fn depthwise_takes_views_and_half_precision() {
     let xs = noise(3, &[1, 7, 9, 4], DType::F32).transpose(1, 3).unwrap();
     let weight = noise(4, &[4, 1, 3, 3], DType::F32);
     let region = Region::whole(&xs).unwrap();
-    let want = naive_depthwise(&region, &weight, None, 1, Pads::all(1), Activation::None);
-    let got = depthwise_conv2d(&region, &weight, None, 1, Pads::all(1), Activation::None).unwrap();
+    let want = naive_depthwise(&region, &weight, 1, Pads::all(1));
+    let got = depthwise_conv2d(&region, &weight, 1, Pads::all(1)).unwrap();
     assert!(largest_difference(&got, &want) < 1e-5);
     for (dtype, tolerance) in [(DType::F16, 1e-2), (DType::BF16, 1e-1)] {
         let region = Region::whole(&xs.to_dtype(dtype).unwrap()).unwrap();
         let weight = weight.to_dtype(dtype).unwrap();
-        let got = depthwise_conv2d(&region, &weight, None, 1, Pads::all(1), Activation::None).unwrap();
+        let got = depthwise_conv2d(&region, &weight, 1, Pads::all(1)).unwrap();
         assert_eq!(got.dtype(), dtype);
         assert!(largest_difference(&got, &want) < tolerance, "{dtype:?}");
     }
@@ -157,59 +144,63 @@ fn depthwise_takes_views_and_half_precision() {
 fn a_nan_in_the_input_stays_visible() {
     let xs = Tensor::full(f32::NAN, (1, 1, 3, 3), &Device::Cpu).unwrap();
     let weight = Tensor::ones((1, 1, 3, 3), DType::F32, &Device::Cpu).unwrap();
-    let bias = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
-    let region = Region::whole(&xs).unwrap();
-    let ys = depthwise_conv2d(&region, &weight, Some(&bias), 1, Pads::all(1), Activation::Relu6).unwrap();
+    let ys = depthwise_conv2d(&Region::whole(&xs).unwrap(), &weight, 1, Pads::all(1)).unwrap();
     assert!(ys.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|y| y.is_nan()));
 }
 
+/// The convolution is linear in each operand, so a difference quotient of its definition in f64 is its
+/// derivative, whatever the step.
 #[test]
-fn depthwise_gradients_equal_finite_differences() {
+fn depthwise_has_both_gradients_on_each_instruction_set() {
     for (seed, case) in cases().iter().enumerate() {
-        let plane = Var::from_tensor(&noise(seed as u64 + 7, &case.plane, DType::F64)).unwrap();
-        let weight =
-            Var::from_tensor(&noise(5, &[case.plane[1], 1, case.kernel, case.kernel], DType::F64)).unwrap();
-        // A fixed random weighting of the outputs, so that no gradient cancels.
-        let loss = |plane: &Tensor, weight: &Tensor| -> Result<Tensor> {
-            let region = case.region_of(plane);
-            let ys = depthwise_conv2d(&region, weight, None, case.stride, case.pads, Activation::None)?;
-            (&ys * noise(6, ys.dims(), DType::F64))?.sum_all()
+        let plane = noise(seed as u64 + 7, &case.plane, DType::F32);
+        let weight = noise(5, &[case.plane[1], 1, case.kernel, case.kernel], DType::F32);
+        let define = |plane: &Tensor, weight: &Tensor| {
+            naive_depthwise(&case.region_of(plane), weight, case.stride, case.pads)
         };
-        let grads = loss(&plane, &weight).unwrap().backward().unwrap();
-        for (name, var) in [("plane", &plane), ("weight", &weight)] {
-            let grad = grads.get(var).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-            let values = var.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-            let step = 1e-4;
-            for at in (0..values.len()).step_by(values.len().div_ceil(40)) {
-                let shifted = |by: f64| -> f64 {
-                    let mut values = values.clone();
-                    values[at] += by;
-                    let moved = Tensor::from_vec(values, var.dims(), &Device::Cpu).unwrap();
-                    let (plane, weight) = if name == "plane" {
-                        (&moved, weight.as_tensor())
-                    } else {
-                        (plane.as_tensor(), &moved)
+        // A fixed random weighting of the outputs, so that no gradient cancels.
+        let direction = noise(6, define(&plane, &weight).dims(), DType::F64);
+        let loss = |plane: &Tensor, weight: &Tensor| {
+            (define(plane, weight) * &direction).unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap()
+        };
+        let gradients = |dtype: DType| {
+            let vars = [&plane, &weight].map(|t| Var::from_tensor(&t.to_dtype(dtype).unwrap()).unwrap());
+            let ys = depthwise_conv2d(&case.region_of(&vars[0]), &vars[1], case.stride, case.pads).unwrap();
+            let loss = (ys * direction.to_dtype(dtype).unwrap()).unwrap().sum_all().unwrap();
+            let grads = loss.backward().unwrap();
+            vars.map(|var| grads.get(&var).unwrap().to_dtype(DType::F64).unwrap())
+        };
+        let candles = gradients(DType::F64);
+        on_each_isa(|isa| {
+            for ((name, var), grad) in
+                [("plane", &plane), ("weight", &weight)].into_iter().zip(gradients(DType::F32))
+            {
+                let grad = grad.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                let largest = grad.iter().fold(1f64, |largest, g| largest.max(g.abs()));
+                let values = var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                for at in (0..values.len()).step_by(values.len().div_ceil(25)) {
+                    let moved = |by: f32| {
+                        let mut values = values.clone();
+                        values[at] += by;
+                        let moved = Tensor::from_vec(values, var.dims(), &Device::Cpu).unwrap();
+                        if name == "plane" { loss(&moved, &weight) } else { loss(&plane, &moved) }
                     };
-                    loss(plane, weight).unwrap().to_scalar().unwrap()
-                };
-                let want = (shifted(step) - shifted(-step)) / (2.0 * step);
-                assert!((grad[at] - want).abs() < 1e-8, "{} {name}[{at}]: {} {want}", case.name(), grad[at]);
+                    let want = (moved(1.0) - moved(-1.0)) / 2.0;
+                    let difference = (grad[at] - want).abs();
+                    assert!(
+                        difference < 3e-6 * largest,
+                        "{} {name}[{at}] on {isa}: {} instead of {want}",
+                        case.name(),
+                        grad[at]
+                    );
+                }
             }
-        }
+            for (got, want) in gradients(DType::F32).iter().zip(&candles) {
+                let largest = want.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+                assert!(largest_difference(got, want) < 3e-6 * largest.max(1.0), "{} on {isa}", case.name());
+            }
+        });
     }
-}
-
-#[test]
-fn bias_and_activation_have_gradients_too() {
-    let xs = noise(11, &[1, 2, 5, 5], DType::F64);
-    let weight = noise(12, &[2, 1, 3, 3], DType::F64);
-    let bias = Var::from_tensor(&noise(13, &[2], DType::F64)).unwrap();
-    let region = Region::whole(&xs).unwrap();
-    let ys = depthwise_conv2d(&region, &weight, Some(&bias), 1, Pads::all(1), Activation::Relu).unwrap();
-    let grad = ys.sum_all().unwrap().backward().unwrap().get(&bias).unwrap().to_vec1::<f64>().unwrap();
-    let positive: Vec<f64> =
-        ys.gt(0.0).unwrap().to_dtype(DType::F64).unwrap().sum((0, 2, 3)).unwrap().to_vec1().unwrap();
-    assert_eq!(grad, positive);
 }
 
 #[test]
@@ -217,25 +208,20 @@ fn depthwise_refuses_what_does_not_fit() {
     let xs = noise(1, &[1, 4, 5, 5], DType::F32);
     let region = Region::whole(&xs).unwrap();
     let weight = |shape: &[usize]| noise(2, shape, DType::F32);
-    for (name, shape, stride, bias, message) in [
-        ("wrong channels", vec![3, 1, 3, 3], 1, None, "expected a weight of [4, 1, k, k], got [3, 1, 3, 3]"),
-        ("dense weight", vec![4, 4, 3, 3], 1, None, "expected a weight of [4, 1, k, k]"),
-        ("oblong filter", vec![4, 1, 3, 1], 1, None, "expected a weight of [4, 1, k, k]"),
-        ("stride 0", vec![4, 1, 3, 3], 0, None, "stride must be at least 1"),
-        ("filter too large", vec![4, 1, 7, 7], 1, None, "a 7×7 filter does not fit a padded input of 5×5"),
-        ("wrong bias", vec![4, 1, 3, 3], 1, Some(3), "expected a bias of [4], got [3]"),
+    for (name, shape, stride, message) in [
+        ("wrong channels", vec![3, 1, 3, 3], 1, "expected a weight of [4, 1, k, k], got [3, 1, 3, 3]"),
+        ("dense weight", vec![4, 4, 3, 3], 1, "expected a weight of [4, 1, k, k]"),
+        ("oblong filter", vec![4, 1, 3, 1], 1, "expected a weight of [4, 1, k, k]"),
+        ("stride 0", vec![4, 1, 3, 3], 0, "stride must be at least 1"),
+        (
+            "filter too large",
+            vec![4, 1, 7, 7],
+            1,
+            "a 7×7 filter of dilation 1 does not fit a padded input of 5×5",
+        ),
     ] {
-        let bias = bias.map(|n| weight(&[n]));
-        let error = depthwise_conv2d(
-            &region,
-            &weight(&shape),
-            bias.as_ref(),
-            stride,
-            Pads::default(),
-            Activation::None,
-        )
-        .unwrap_err()
-        .to_string();
+        let error =
+            depthwise_conv2d(&region, &weight(&shape), stride, Pads::default()).unwrap_err().to_string();
         assert!(error.contains(message), "{name}: {error}");
     }
 }
@@ -289,19 +275,6 @@ fn a_window_is_written_in_place_outside_a_graph_and_copied_inside() {
         let error = write_window(&plane, &xs, top, left).unwrap_err().to_string();
         assert!(error.contains("does not fit a plane"), "{error}");
     }
-}
-
-#[test]
-fn bias_act_equals_candles_operations() {
-    let ys = (noise(41, &[2, 3, 5, 7], DType::F32) * 9.0).unwrap();
-    let bias = noise(42, &[3], DType::F32);
-    for act in [Activation::None, Activation::Relu, Activation::Relu6] {
-        let sum = ys.broadcast_add(&bias.reshape((1, 3, 1, 1)).unwrap()).unwrap();
-        let want = act.apply(&sum).unwrap();
-        let got = bias_act(ys.copy().unwrap(), &bias, act).unwrap();
-        assert_eq!(largest_difference(&got, &want), 0.0, "{act:?}");
-    }
-    assert!(bias_act(ys, &noise(1, &[4], DType::F32), Activation::None).is_err());
 }
 
 #[test]

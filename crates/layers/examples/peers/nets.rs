@@ -1,15 +1,18 @@
 //! The nets of the comparison, with seeded weights under the names that the peers' checkpoints use.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
+use candle_core::{DType, Device, Shape, Tensor, Var};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
 use zoo_kernels::{
     Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Patchwise, Region, channels_last,
     patchwise_conv2d,
 };
 use zoo_layers::{
     Architecture, Classifier, EfficientNetConfig, EfficientNetNames, MobileNetV2Config, ResNetConfig,
-    TransformerBlock, TransformerConfig,
+    Statistics, TransformerBlock, TransformerConfig,
 };
 use zoo_parity::seeded;
 
@@ -21,7 +24,7 @@ const IMAGE_CHANNELS: usize = 3;
 /// One run of a net on its inputs.
 pub type Net = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>> + Send + Sync>;
 
-/// The net of a case, prepared, or none if it is none of ours.
+/// The net of a case, prepared unless it is trained, or none if it is none of ours.
 ///
 /// | case | net |
 /// |---|---|
@@ -31,11 +34,21 @@ pub type Net = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>> + Send + Sync>;
 /// | `patchwise:O/K/RxC/BxCxHxW` | a dynamic convolution of R×C patches: 1×1 to O channels, or 3×3 depthwise |
 /// | `conv:O/K/S/BxCxHxW` | one K×K convolution to O channels of stride S with bias and ReLU |
 /// | `dw:K/S/BxCxHxW` | the same, depthwise |
+/// | `train:NET/BxCxHxW` | forward and backward of `resnet18` or `mobilenet_v2`, norms by the batch; gives the first weight's gradient |
 ///
 /// # Errors
 /// If the net cannot be built.
 pub fn build(case: &str) -> Result<Option<Net>> {
     let (kind, arguments) = case.split_once(':').context("expected KIND:ARGUMENTS")?;
+    if kind == "train" {
+        let (net, shape) = arguments.split_once('/').context("expected train:NET/SHAPE")?;
+        let Some(shape) = numbers(shape) else { return Ok(None) };
+        return match net {
+            "resnet18" => training(&ResNetConfig::resnet18(), &shape.concat()).map(Some),
+            "mobilenet_v2" => training(&MobileNetV2Config::default(), &shape.concat()).map(Some),
+            _ => Ok(None),
+        };
+    }
     let Some(arguments) = numbers(arguments) else { return Ok(None) };
     let arguments: Vec<&[usize]> = arguments.iter().map(Vec::as_slice).collect();
     let vb = seeded::var_builder(None, DType::F32, &Device::Cpu);
@@ -87,6 +100,52 @@ fn classifier(architecture: impl Into<Architecture>, shape: &[usize], vb: VarBui
     let mut net = Classifier::new(architecture, CLASSES, vb)?;
     net.prepare()?;
     single(shape, move |xs| net.forward(xs))
+}
+
+/// One step of training without the optimiser's: the gradients of the mean cross entropy of the first class.
+fn training(architecture: impl Into<Architecture>, shape: &[usize]) -> Result<Net> {
+    /// PyTorch's.
+    const MOMENTUM: f64 = 0.1;
+    let weights = Trained::default();
+    let vb = VarBuilder::from_backend(Box::new(weights.clone()), DType::F32, Device::Cpu);
+    let mut net = Classifier::new(architecture, CLASSES, vb)?;
+    net.set_statistics(Statistics::Batch { momentum: MOMENTUM });
+    let first = weights.0.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
+    let first = first.context("a net without weights")?;
+    let xs = input("input", shape)?;
+    let labels = Tensor::zeros(xs.dim(0)?, DType::U32, &Device::Cpu)?;
+    Ok(Box::new(move || {
+        let loss = candle_nn::loss::cross_entropy(&net.forward(&xs)?, &labels)?;
+        Ok(loss.backward()?.remove(&first).into_iter().collect())
+    }))
+}
+
+/// Seeded weights as variables, in the order in which they are asked for.
+#[derive(Clone, Default)]
+struct Trained(Arc<Mutex<Vec<Var>>>);
+
+impl SimpleBackend for Trained {
+    fn get(
+        &self,
+        shape: Shape,
+        name: &str,
+        _: Init,
+        dtype: DType,
+        device: &Device,
+    ) -> candle_core::Result<Tensor> {
+        let values = seeded::value(name, shape.dims()).map_err(candle_core::Error::wrap)?;
+        let var = Var::from_tensor(&Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(var.clone());
+        Ok(var.as_tensor().clone())
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> candle_core::Result<Tensor> {
+        candle_core::bail!("{name}: a seeded tensor needs a shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        true
+    }
 }
 
 /// Numbers and shapes: `3/64x49x96`.

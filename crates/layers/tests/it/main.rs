@@ -7,5 +7,6 @@ mod memory;
 mod mobilenet_v2;
 mod pyramid;
 mod support;
+mod training;
 mod transformer;
 mod winograd;

@@ -1,0 +1,144 @@
+//! A factor for each channel of each image.
+
+use std::mem::MaybeUninit;
+
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+
+use crate::epilogue::Float;
+use crate::isa::Isa;
+use crate::operation::{Operation, compute, items_per_task, map_sizes, written};
+use crate::packed::from_nhwc;
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::tape::apply;
+use crate::transpose::channels_last;
+
+/// `xs · gates`: `[B, C, H, W]` and `[B, C, 1, 1]`. Result: like `xs`, channels last in memory on the CPU.
+/// Has gradients for both.
+///
+/// # Errors
+/// If a shape does not fit, or the types differ.
+pub fn gate(xs: &Tensor, gates: &Tensor) -> Result<Tensor> {
+    let (batch, channels, height, width) = map_sizes("gate", xs)?;
+    if gates.dims() != [batch, channels, 1, 1] || gates.dtype() != xs.dtype() {
+        bail!(
+            "gate: expected gates of [{batch}, {channels}, 1, 1] in {:?}, got {:?} in {:?}",
+            xs.dtype(),
+            gates.dims(),
+            gates.dtype()
+        )
+    }
+    if !matches!(xs.device(), Device::Cpu) || !matches!(xs.dtype(), DType::F32 | DType::F64) {
+        return xs.broadcast_mul(gates);
+    }
+    let op = Gate { batch, channels, height, width };
+    from_nhwc(&apply(op, [&channels_last(xs)?, &gates.reshape((batch, channels))?.contiguous()?])?)
+}
+
+/// `[B, H, W, C]` · `[B, C]`
+#[derive(Debug, Clone, Copy)]
+struct Gate {
+    batch: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+}
+
+impl Operation<2> for Gate {
+    const NAME: &'static str = "gate";
+
+    fn shape(&self) -> Shape {
+        (self.batch, self.height, self.width, self.channels).into()
+    }
+
+    fn run<T: Float>(&self, isa: Isa, [xs, gates]: [&[T]; 2]) -> Vec<T> {
+        let (c, pixels) = (self.channels, self.height * self.width);
+        let per_task = items_per_task(self.batch * pixels, c);
+        // SAFETY: the kernel writes every value of its part.
+        let (ys, _) = unsafe {
+            written(xs.len(), per_task * c, |i, ys: &mut [MaybeUninit<T>]| {
+                let xs = &xs[i * per_task * c..][..ys.len()];
+                dispatch(isa, Gated { channels: c, first: i * per_task, pixels, xs, gates, ys });
+            })
+        };
+        ys
+    }
+
+    fn gradients(&self, [xs, gates]: [&Tensor; 2], grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        Ok([Some(compute(self, [grad, gates])?), Some(compute(&ToGates(*self), [grad, xs])?)])
+    }
+}
+
+/// Some pixels of the batch.
+struct Gated<'a, T> {
+    channels: usize,
+    first: usize,
+    /// Of an image.
+    pixels: usize,
+    xs: &'a [T],
+    gates: &'a [T],
+    ys: &'a mut [MaybeUninit<T>],
+}
+
+impl<T: Float> Kernel for Gated<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let c = self.channels;
+        for (i, (ys, xs)) in self.ys.chunks_exact_mut(c).zip(self.xs.chunks_exact(c)).enumerate() {
+            let gates = &self.gates[(self.first + i) / self.pixels * c..][..c];
+            for ((y, &x), &gate) in ys.iter_mut().zip(xs).zip(gates) {
+                y.write(x * gate);
+            }
+        }
+    }
+}
+
+/// (gradient, map) → the gates' gradient, `[B, C]`: for each image the sum of the products.
+struct ToGates(Gate);
+
+impl Operation<2> for ToGates {
+    const NAME: &'static str = "gate's gradient";
+
+    fn shape(&self) -> Shape {
+        (self.0.batch, self.0.channels).into()
+    }
+
+    fn run<T: Float>(&self, isa: Isa, [grad, xs]: [&[T]; 2]) -> Vec<T> {
+        let Gate { batch, channels, height, width } = self.0;
+        let image = height * width * channels;
+        // SAFETY: the kernel writes every value of its part.
+        let (sums, _) = unsafe {
+            written(batch * channels, channels, |i, sums: &mut [MaybeUninit<T>]| {
+                let part = i * image..(i + 1) * image;
+                dispatch(isa, Products { grad: &grad[part.clone()], xs: &xs[part], sums });
+            })
+        };
+        sums
+    }
+}
+
+/// The sums over one image.
+struct Products<'a, T> {
+    grad: &'a [T],
+    xs: &'a [T],
+    sums: &'a mut [MaybeUninit<T>],
+}
+
+impl<T: Float> Kernel for Products<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let c = self.sums.len();
+        let mut sums = vec![T::ZERO; c];
+        for (grad, xs) in self.grad.chunks_exact(c).zip(self.xs.chunks_exact(c)) {
+            for ((sum, &d), &x) in sums.iter_mut().zip(grad).zip(xs) {
+                *sum += d * x;
+            }
+        }
+        for (to, sum) in self.sums.iter_mut().zip(sums) {
+            to.write(sum);
+        }
+    }
+}
