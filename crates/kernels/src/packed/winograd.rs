@@ -46,10 +46,10 @@ const G: [[f32; 3]; IN] = [
 
 /// Whether it is the faster way for a filter between so many channels, and not forbidden.
 pub(crate) fn suits(filter: Filter, inputs: usize, outputs: usize) -> Result<bool> {
-    Ok(filter == (Filter { height: 3, width: 3, stride: 1, dilation: 1 })
+    Ok(is_allowed()?
+        && filter == (Filter { height: 3, width: 3, stride: 1, dilation: 1 })
         && CHANNELS.contains(&inputs)
-        && CHANNELS.contains(&outputs)
-        && is_allowed()?)
+        && CHANNELS.contains(&outputs))
 }
 
 /// Whether a map has patches enough for the transformed filters to pay for themselves.
