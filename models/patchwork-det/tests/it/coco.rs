@@ -121,6 +121,22 @@ fn the_photographs_show_what_they_show() {
     }
 }
 
+/// All its dense filters are 1×1, but for the stem's, which strides.
+#[test]
+fn detections_do_not_depend_on_winograds_filtering() {
+    let weights = here("weights/coco-ssdlite-mobilenet-v2.safetensors");
+    let photos = PHOTOS.map(photo);
+    let detections = || {
+        let model =
+            PatchworkDet::from_file(&DetectorConfig::coco(), &weights, &LoadOptions::default()).unwrap();
+        let larger = model.clone().with_frame(zoo_core::FrameSize::new(512, 512)).unwrap();
+        [model, larger].map(|model| model.detect(&photos).unwrap())
+    };
+    let with = detections();
+    assert!(with.iter().flatten().all(|found| !found.is_empty()));
+    assert_eq!(with, zoo_kernels::without_winograd(detections));
+}
+
 #[test]
 fn boxes_stay_in_place_at_other_frame_sizes() {
     let weights = here("weights/coco-ssdlite-mobilenet-v2.safetensors");
