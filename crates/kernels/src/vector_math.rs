@@ -129,6 +129,24 @@ pub(crate) unsafe fn slope<S: Simd>(x: S::V, act: Activation) -> S::V {
     }
 }
 
+/// `act` of `count` values at `at`.
+///
+/// # Safety
+/// Inside [`Simd::enter`] of `S`; nobody else touches the values.
+#[inline(always)]
+pub(crate) unsafe fn activate_all<S: Simd>(at: *mut f32, count: usize, act: Activation) {
+    let mut from = 0;
+    while from < count {
+        let lanes = S::LANES.min(count - from);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let y = activate::<S>(S::load_first(at.add(from), lanes), act);
+            S::store_first(at.add(from), y, lanes);
+        }
+        from += S::LANES;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use crate::isa::Isa;
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
 use crate::transpose::channels_last;
-use crate::vector_math::activate;
+use crate::vector_math::{activate, activate_all};
 
 /// Multiply–adds that are worth a task of their own.
 const TASK_MACS: usize = 1 << 16;
@@ -254,6 +254,31 @@ struct Strip<'a> {
     out: *mut f32,
 }
 
+/// Repeats an expression for each column of the widest strip, its number being a constant. Loops of so
+/// many turns stay loops, and then a strip's sums lie in memory.
+macro_rules! each_column {
+    ($column:ident => $then:expr) => {
+        repeat!($column => $then; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20)
+    };
+}
+
+/// The same for each output of the longest strip.
+macro_rules! each_output {
+    ($output:ident => $then:expr) => {
+        repeat!($output => $then; 0 1 2 3 4 5 6 7)
+    };
+}
+
+macro_rules! repeat {
+    ($number:ident => $then:expr; $($n:literal)+) => {
+        $({
+            #[allow(non_upper_case_globals, reason = "stands for a loop's variable")]
+            const $number: usize = $n;
+            $then
+        })+
+    };
+}
+
 /// A strip of `T` outputs through a filter of `K`×`K` at stride `D`.
 struct Fixed<'a, const K: usize, const D: usize, const T: usize>(Strip<'a>);
 
@@ -266,6 +291,9 @@ impl<const K: usize, const D: usize, const T: usize> Kernel for Fixed<'_, K, D, 
         let channels = conv.channels;
         let padded = conv.bias.len();
         let columns = (T - 1) * D + K;
+        let (low, high) = conv.act.bounds::<f32>();
+        // SAFETY: S is entered.
+        let (low, high) = unsafe { (S::splat(low), S::splat(high)) };
         let mut channel = 0;
         while channel < channels {
             let lanes = S::LANES.min(channels - channel);
@@ -277,22 +305,26 @@ impl<const K: usize, const D: usize, const T: usize> Kernel for Fixed<'_, K, D, 
                     let w: [S::V; K] = std::array::from_fn(|kx| {
                         S::load(conv.weights.as_ptr().add((ky * K + kx) * padded + channel))
                     });
-                    for column in 0..columns {
+                    each_column!(column => if column < columns {
                         let place = places[ky * columns + column].add(channel);
                         let x = if lanes == S::LANES { S::load(place) } else { S::load_first(place, lanes) };
-                        for t in 0..T {
-                            if column >= t * D && column < t * D + K {
-                                sums[t] = S::fma(x, w[column - t * D], sums[t]);
-                            }
-                        }
-                    }
+                        each_output!(t => if t < T && column >= t * D && column < t * D + K {
+                            sums[t] = S::fma(x, w[column - t * D], sums[t]);
+                        });
+                    });
                 }
-                for (t, &sum) in sums.iter().enumerate() {
-                    let y = activate::<S>(sum, conv.act);
+                // As in a tile: clamps in registers, the other activations in a loop over what was
+                // stored, for code in which the sums' places are not constants keeps them in memory.
+                for (t, sum) in sums.into_iter().enumerate() {
+                    let y = S::min(high, S::max(low, sum));
                     S::store_first(out.add(t * channels + channel), y, lanes);
                 }
             }
             channel += S::LANES;
+        }
+        if !conv.act.is_clamp() {
+            // SAFETY: the strip's outputs follow each other, and belong to it.
+            unsafe { activate_all::<S>(out, T * channels, conv.act) };
         }
     }
 }
