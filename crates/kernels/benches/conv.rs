@@ -6,7 +6,8 @@ use std::hint::black_box;
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use zoo_kernels::{
-    Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Region, inverted_residual, on_pool,
+    Activation, ConvOptions, PackedBlock, PackedConv, PackedDepthwise, Pads, Region, inverted_residual,
+    on_pool,
 };
 
 /// Name, channels in and out, rows, columns, filter side, stride.
@@ -93,8 +94,13 @@ fn blocks(c: &mut Criterion) {
         group.throughput(Throughput::Elements(macs as u64));
         let case = format!("{inputs}>{hidden}>{outputs} @{side} /{stride}");
         group.bench_function(format!("in one pass {case}"), |b| {
-            let fused =
-                || inverted_residual(black_box(&xs), Some(&expand), &depthwise, &project, Pads::all(1), None);
+            let block = PackedBlock {
+                expand: Some(&expand),
+                depthwise: &depthwise,
+                squeeze_excite: None,
+                project: &project,
+            };
+            let fused = || inverted_residual(black_box(&xs), block, Pads::all(1), None);
             on_pool(|| b.iter(|| fused().unwrap()));
         });
         group.bench_function(format!("layer by layer {case}"), |b| {

@@ -87,7 +87,8 @@ pub use isa::Isa;
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
 pub use packed::{
-    ConvOptions, PackedConv, PackedDepthwise, PackedLinear, conv2d, inverted_residual, without_winograd,
+    ConvOptions, PackedBlock, PackedConv, PackedDepthwise, PackedLinear, conv2d, inverted_residual,
+    without_winograd,
 };
 pub use patchwise::{Halo, Patchwise, WeightOrder, patches_with_halo, patchwise_conv2d};
 pub use pooling::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d};

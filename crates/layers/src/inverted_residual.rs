@@ -1,8 +1,8 @@
 //! The block of MobileNetV2 and EfficientNet.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Region, inverted_residual};
+use zoo_kernels::{PackedBlock, Region, inverted_residual};
 
 use crate::span::layer_span;
 use crate::{ConvNormAct, SqueezeExcite, Statistics, Surroundings};
@@ -66,11 +66,14 @@ impl InvertedResidual {
         expanded: Option<See>,
     ) -> Result<Tensor> {
         let residual = self.is_residual().then_some(xs);
-        let in_one_pass = self.in_one_pass(xs)?;
+        let (_, _, h, w) = xs.dims4()?;
+        let is_large = h * w * self.depthwise.spec().in_channels >= CACHED_VALUES;
+        let packed = self.packed();
         let ys = match &self.expand {
-            Some(expand) if in_one_pass && expanded.is_none() && around.is_zero_border() => {
-                return self.fused(&Region::whole(xs)?, Some(expand), residual);
-            }
+            Some(expand) if is_large && expanded.is_none() && around.is_zero_border() => match packed {
+                Some(block) => return self.in_one_pass(&Region::whole(xs)?, block, residual),
+                None => expand.forward(xs)?,
+            },
             Some(expand) => {
                 let ys = expand.forward(xs)?;
                 if let Some(expanded) = expanded {
@@ -81,8 +84,10 @@ impl InvertedResidual {
             None => xs.clone(),
         };
         let region = around.place(&self.name, &ys)?;
-        if in_one_pass {
-            return self.fused(&region, None, residual);
+        if let Some(block) = packed
+            && (is_large || self.squeeze_excite.is_some())
+        {
+            return self.in_one_pass(&region, PackedBlock { expand: None, ..block }, residual);
         }
         let mut ys = self.depthwise.forward_region(&region)?;
         if let Some(squeeze_excite) = &self.squeeze_excite {
@@ -94,32 +99,25 @@ impl InvertedResidual {
         }
     }
 
-    /// Whether the block's layers are to run by strips: they are packed, nothing needs a whole map in
-    /// between, and the expanded one is larger than a cache.
-    fn in_one_pass(&self, xs: &Tensor) -> Result<bool> {
-        let (_, _, h, w) = xs.dims4()?;
-        let packed = self.depthwise.packed_depthwise().is_some()
-            && self.project.packed_dense().is_some()
-            && self.expand.as_ref().is_none_or(|expand| expand.packed_dense().is_some());
-        let values = h * w * self.depthwise.spec().in_channels;
-        Ok(packed && self.squeeze_excite.is_none() && values >= CACHED_VALUES)
+    /// The packed layers, once all are.
+    fn packed(&self) -> Option<PackedBlock<'_>> {
+        // What is there must be packed.
+        let expand = match &self.expand {
+            Some(expand) => Some(expand.packed_dense()?),
+            None => None,
+        };
+        let squeeze_excite = match &self.squeeze_excite {
+            Some(squeeze_excite) => Some(squeeze_excite.packed()?),
+            None => None,
+        };
+        let (depthwise, project) = (self.depthwise.packed_depthwise()?, self.project.packed_dense()?);
+        Some(PackedBlock { expand, depthwise, squeeze_excite, project })
     }
 
-    fn fused(
-        &self,
-        region: &Region,
-        expand: Option<&ConvNormAct>,
-        residual: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let expand = expand.and_then(ConvNormAct::packed_dense);
-        let (Some(depthwise), Some(project)) =
-            (self.depthwise.packed_depthwise(), self.project.packed_dense())
-        else {
-            bail!("{}: the layers are not packed", self.name)
-        };
+    fn in_one_pass(&self, region: &Region, block: PackedBlock, residual: Option<&Tensor>) -> Result<Tensor> {
         let _span = layer_span(common_path(self.depthwise.name(), self.project.name()));
         let pads = self.depthwise.spec().pads(FrameSize::new(region.height, region.width));
-        inverted_residual(region, expand, depthwise, project, pads, residual)
+        inverted_residual(region, block, pads, residual)
     }
 
     /// Counts the block for an input of `input` and returns the output's size.

@@ -64,6 +64,14 @@ impl Pointwise {
         Ok(())
     }
 
+    /// The packed weights, once they are.
+    pub(crate) fn packed(&self) -> Option<&PackedConv> {
+        match &self.weights {
+            Weights::Packed(conv) => Some(conv),
+            Weights::Stored { .. } => None,
+        }
+    }
+
     /// `xs`: `[B, C, H, W]`. Result: `[B, C', H, W]`.
     ///
     /// # Errors

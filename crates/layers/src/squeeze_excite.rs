@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, gate, global_avg_pool2d};
+use zoo_kernels::{Activation, PackedConv, gate, global_avg_pool2d};
 
 use crate::Pointwise;
 
@@ -41,6 +41,11 @@ impl SqueezeExcite {
     pub fn prepare(&mut self) -> Result<()> {
         self.reduce.prepare()?;
         self.expand.prepare()
+    }
+
+    /// The packed weights of both convolutions, once they are.
+    pub(crate) fn packed(&self) -> Option<(&PackedConv, &PackedConv)> {
+        Some((self.reduce.packed()?, self.expand.packed()?))
     }
 
     /// `xs`: `[B, C, H, W]`. Result: the same shape.

@@ -491,6 +491,31 @@ impl PackedConv {
         (height, width, stride) == (1, 1, 1) && self.panels.iter().all(|panel| panel.depth == self.inputs)
     }
 
+    /// Whether all weights stay in the second cache.
+    pub(crate) fn stays_in_cache(&self) -> bool {
+        self.weights.len() * 4 <= RESIDENT_WEIGHTS
+    }
+
+    /// Computes `count` pixels of a 1×1 convolution, whose inputs lie one after the other from `xs` on.
+    ///
+    /// # Safety
+    /// As [`PackedConv::pixels`], and `xs` is good for all pixels.
+    #[inline(always)]
+    pub(crate) unsafe fn rows<S: Simd>(
+        &self,
+        xs: *const f32,
+        count: usize,
+        out: *mut f32,
+        residual: *const f32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let pointers: Vec<_> = (0..count).map(|i| xs.add(i * self.inputs)).collect();
+            let places = Places { pointers: &pointers, count, taps: 1, depth: None, value_step: 1 };
+            self.pixels::<S>(&self.panels, &places, out, residual);
+        }
+    }
+
     /// Computes some panels of some pixels: the first pixel's first channel goes to `out`, the other
     /// pixels follow.
     ///
@@ -509,7 +534,7 @@ impl PackedConv {
         let Places { count, .. } = *places;
         // Small weights stay in the cache while a few pixels at a time go through all panels; large
         // ones are read once, panel by panel, with all of the task's pixels.
-        let step = if self.weights.len() * 4 <= RESIDENT_WEIGHTS { PIXELS_AT_A_TIME } else { count };
+        let step = if self.stays_in_cache() { PIXELS_AT_A_TIME } else { count };
         for from in (0..count).step_by(step.max(1)) {
             let step = step.min(count - from);
             for panel in panels {

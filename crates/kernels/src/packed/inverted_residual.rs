@@ -4,62 +4,96 @@
 //! The expanded map is six times the input, and in the early blocks of a net larger than any cache
 //! near the processor. By strips it never leaves the cache: a few rows are expanded into a ring, the
 //! depthwise convolution takes them from there, and its result goes straight into the projection.
+//!
+//! Squeeze-and-excitation stands in the way of the last step, for a gate depends on the whole map.
+//! There the strips end with the filtered rows and their sums; then come the gates; then a few pixels
+//! at a time are multiplied by them and projected.
 
 use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::conv::{PackedConv, Places};
+use super::conv::PackedConv;
 use super::depthwise::{InputRows, PackedDepthwise};
 use super::geometry::Geometry;
 use super::{PackedOp, Shared, SharedRead, check_operand, filled, with_residual};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::transpose::channels_last;
+use crate::vector_math::sigmoid;
 
 const NAME: &str = "inverted residual";
 /// Bytes of expanded and filtered rows that a task holds at a time.
 const STRIP_BYTES: usize = 384 << 10;
 /// Pixels that keep the projection's tiles full.
 const STRIP_PIXELS: usize = 48;
+/// Multiply–adds of the projection that are worth a task of their own.
+const TASK_MACS: usize = 1 << 18;
 
-/// `project(depthwise(expand(region))) + residual`; without `expand`, the region is the expanded map.
+/// The layers of an inverted residual, packed for one instruction set.
+#[derive(Debug, Clone, Copy)]
+pub struct PackedBlock<'a> {
+    /// 1×1, to the depthwise convolution's channels; without it, the region is the expanded map.
+    pub expand: Option<&'a PackedConv>,
+    /// One filter a channel.
+    pub depthwise: &'a PackedDepthwise,
+    /// Squeeze-and-excitation: 1×1 from the means of the depthwise convolution's channels to fewer,
+    /// and 1×1 from these to what the gates are the sigmoid of.
+    pub squeeze_excite: Option<(&'a PackedConv, &'a PackedConv)>,
+    /// 1×1, from the depthwise convolution's channels.
+    pub project: &'a PackedConv,
+}
+
+impl PackedBlock<'_> {
+    fn check(&self) -> Result<()> {
+        let Self { expand, depthwise, squeeze_excite, project } = self;
+        let fit = |conv: &PackedConv, inputs: usize, outputs: usize| {
+            conv.is_pointwise()
+                && conv.isa == depthwise.isa
+                && (conv.inputs, conv.outputs) == (inputs, outputs)
+        };
+        let channels = depthwise.channels;
+        if !expand.is_none_or(|expand| fit(expand, expand.inputs, channels))
+            || !squeeze_excite.is_none_or(|(reduce, excite)| {
+                fit(reduce, channels, reduce.outputs) && fit(excite, reduce.outputs, channels)
+            })
+            || !fit(project, channels, project.outputs)
+        {
+            bail!(
+                "{NAME}: a 1×1 expansion to {channels} channels, a depthwise convolution of {channels}, gates for {channels} and a 1×1 projection of as many are needed, all packed for one instruction set"
+            )
+        }
+        Ok(())
+    }
+}
+
+/// `project(gates · depthwise(expand(region))) + residual`; a block without squeeze-and-excitation has
+/// no gates.
 ///
-/// Expansion and projection are 1×1. The expansion's border is zero, and so is the depthwise
-/// convolution's: with `expand`, the region must be a whole plane. `residual` is shaped like the
-/// result, `[B, O, h', w']`, channels last in memory.
+/// The expansion's border is zero, and so is the depthwise convolution's: with an expansion, the region
+/// must be a whole plane. `residual` is shaped like the result, `[B, O, h', w']`, channels last in memory.
 ///
 /// # Errors
 /// If the layers do not fit each other or the region, or a tensor is not f32 on the CPU.
 pub fn inverted_residual(
     region: &Region,
-    expand: Option<&PackedConv>,
-    depthwise: &PackedDepthwise,
-    project: &PackedConv,
+    block: PackedBlock,
     pads: Pads,
     residual: Option<&Tensor>,
 ) -> Result<Tensor> {
-    let inputs = expand.map_or(depthwise.channels, |expand| expand.inputs);
-    let fits = expand.is_none_or(|expand| expand.is_pointwise() && expand.outputs == depthwise.channels)
-        && project.is_pointwise()
-        && expand.is_none_or(|expand| expand.isa == project.isa)
-        && depthwise.isa == project.isa
-        && project.inputs == depthwise.channels;
-    if !fits || expand.is_some() && !region.is_whole() {
+    block.check()?;
+    if block.expand.is_some() && !region.is_whole() {
         bail!(
-            "{NAME}: a 1×1 expansion of a whole plane to {0} channels, a depthwise convolution of {0}, and a 1×1 projection of as many are needed, all packed for one instruction set",
-            depthwise.channels
+            "{NAME}: only a whole plane can be expanded on the way: expand the plane first, or pass no expansion"
         )
     }
-    let geometry = Geometry::new(NAME, region, depthwise.filter, pads, inputs)?;
+    let inputs = block.expand.map_or(block.depthwise.channels, |expand| expand.inputs);
+    let geometry = Geometry::new(NAME, region, block.depthwise.filter, pads, inputs)?;
     check_operand(NAME, &region.plane)?;
-    let call = Call { expand, depthwise, project, geometry };
-    with_residual(call, &channels_last(&region.plane)?, residual)
+    with_residual(Call { block, geometry }, &channels_last(&region.plane)?, residual)
 }
 
 struct Call<'a> {
-    expand: Option<&'a PackedConv>,
-    depthwise: &'a PackedDepthwise,
-    project: &'a PackedConv,
+    block: PackedBlock<'a>,
     geometry: Geometry,
 }
 
@@ -68,33 +102,80 @@ impl PackedOp for Call<'_> {
 
     fn shape(&self) -> Shape {
         let g = &self.geometry;
-        (g.batch, g.out_h, g.out_w, self.project.outputs).into()
+        (g.batch, g.out_h, g.out_w, self.block.project.outputs).into()
     }
 
     fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> Result<Vec<f32>> {
-        let (g, outputs) = (&self.geometry, self.project.outputs);
-        // Tasks are tall, for neighbours expand the rows between them twice.
-        let rows = g.batch * g.out_h;
-        let per_task = g.out_h.div_ceil((2 * rayon::current_num_threads()).div_ceil(g.batch)).max(1);
-        let per_image = g.out_h.div_ceil(per_task);
-        // SAFETY: the tasks write every row, each its own.
+        let (g, block) = (&self.geometry, &self.block);
+        let residual = residual.map(|r| SharedRead(r.as_ptr()));
+        let len = g.pixels() * block.project.outputs;
+        let Some((reduce, excite)) = block.squeeze_excite else {
+            // SAFETY: the strips write every row, each its own.
+            return Ok(unsafe { filled(len, |out| self.by_strips(xs, |_| Then::Project { residual, out })) });
+        };
+
+        let channels = block.depthwise.channels;
+        let mut sums = vec![0.0; self.tasks().0 * g.batch * channels];
+        let each_sums = Shared(sums.as_mut_ptr());
+        // SAFETY: the strips write every row, each its own, and each task adds to sums of its own.
+        let mut map = unsafe {
+            filled(g.pixels() * channels, |map| {
+                self.by_strips(xs, |task| Then::Keep { map, sums: each_sums.at(task * channels) });
+            })
+        };
+        let gates = dispatch(block.project.isa, Gates { call: self, sums: &sums, reduce, excite });
+        let map = Shared(map.as_mut_ptr());
+        let weights = block.project.inputs * block.project.outputs;
+        let threads = rayon::current_num_threads();
+        let tasks = (g.pixels() * weights / TASK_MACS).clamp(1, if threads == 1 { 1 } else { 2 * threads });
+        let chunk = g.pixels().div_ceil(tasks).max(1);
+        // SAFETY: the tasks write every pixel, each its own.
         Ok(unsafe {
-            filled(rows * g.out_w * outputs, |out| {
-                (0..g.batch * per_image).into_par_iter().with_max_len(1).for_each(|task| {
-                    let first = task % per_image * per_task;
-                    let strips = Strips {
-                        call: self,
-                        image: task / per_image,
-                        rows: (first, (first + per_task).min(g.out_h)),
-                        xs: SharedRead(xs.as_ptr()),
-                        residual: residual.map(|r| SharedRead(r.as_ptr())),
-                        out,
-                    };
-                    dispatch(self.project.isa, strips);
+            filled(len, |out| {
+                (0..g.pixels().div_ceil(chunk)).into_par_iter().with_max_len(1).for_each(|task| {
+                    let pixels = (task * chunk, ((task + 1) * chunk).min(g.pixels()));
+                    dispatch(
+                        block.project.isa,
+                        Gated { call: self, map, gates: &gates, residual, out, pixels },
+                    );
                 });
             })
         })
     }
+}
+
+impl Call<'_> {
+    /// Tasks an image, and output rows a task. They are tall, for neighbours expand the rows between
+    /// them twice.
+    fn tasks(&self) -> (usize, usize) {
+        let g = &self.geometry;
+        let rows = g.out_h.div_ceil((2 * rayon::current_num_threads()).div_ceil(g.batch)).max(1);
+        (g.out_h.div_ceil(rows), rows)
+    }
+
+    /// Filters all rows, and does with each task's what `then` says for it.
+    fn by_strips(&self, xs: &[f32], then: impl Fn(usize) -> Then + Sync) {
+        let g = &self.geometry;
+        let (tasks, rows) = self.tasks();
+        let xs = SharedRead(xs.as_ptr());
+        (0..g.batch * tasks).into_par_iter().with_max_len(1).for_each(|task| {
+            let first = task % tasks * rows;
+            let rows = (first, (first + rows).min(g.out_h));
+            dispatch(
+                self.block.project.isa,
+                Strips { call: self, image: task / tasks, rows, xs, then: then(task) },
+            );
+        });
+    }
+}
+
+/// What becomes of filtered rows.
+#[derive(Clone, Copy)]
+enum Then {
+    /// They are projected into their pixels of `out`.
+    Project { residual: Option<SharedRead>, out: Shared },
+    /// They go to their place in a map, and each channel's sum to `sums`.
+    Keep { map: Shared, sums: *mut f32 },
 }
 
 /// Some output rows of an image: what one task does.
@@ -103,8 +184,7 @@ struct Strips<'a> {
     image: usize,
     rows: (usize, usize),
     xs: SharedRead,
-    residual: Option<SharedRead>,
-    out: Shared,
+    then: Then,
 }
 
 impl Kernel for Strips<'_> {
@@ -112,7 +192,7 @@ impl Kernel for Strips<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Call { expand, depthwise, project, geometry: g } = self.call;
+        let Call { block: PackedBlock { expand, depthwise, project, .. }, geometry: g } = self.call;
         let (stride, kernel) = (g.filter.stride, g.filter.height);
         let (wide, narrow) = (g.plane_w * depthwise.channels, g.out_w * depthwise.channels);
         // Output rows a strip: enough pixels for the projection, few enough for the cache.
@@ -124,7 +204,10 @@ impl Kernel for Strips<'_> {
         if expand.is_some() {
             ring.values.resize(ring.rows * wide, 0.0);
         }
-        let mut filtered = vec![0.0; per_strip * narrow];
+        let mut buffer = match self.then {
+            Then::Project { .. } => vec![0.0; per_strip * narrow],
+            Then::Keep { .. } => vec![],
+        };
         let image_values = g.plane_h * g.plane_w * expand.map_or(depthwise.channels, |e| e.inputs);
         // SAFETY: the image lies inside the input.
         let image = unsafe { self.xs.get().add(self.image * image_values) };
@@ -140,6 +223,13 @@ impl Kernel for Strips<'_> {
                     unsafe { ring.expand::<S>(expand, image, g.plane_w, first, last + 1) };
                 }
             }
+            // Pixels of the outputs before the strip, and of the strip.
+            let (before, count) = ((self.image * g.out_h + y) * g.out_w, (end - y) * g.out_w);
+            let filtered = match self.then {
+                Then::Project { .. } => buffer.as_mut_ptr(),
+                // SAFETY: the rows lie inside the map.
+                Then::Keep { map, .. } => unsafe { map.at(before * depthwise.channels) },
+            };
             for row in y..end {
                 let rows: InputRows = std::array::from_fn(|ky| {
                     let input = g.row(row, ky).filter(|_| ky < kernel)?;
@@ -149,23 +239,123 @@ impl Kernel for Strips<'_> {
                         None => unsafe { image.add(input * wide) },
                     })
                 });
-                // SAFETY: the rows are the plane's or the ring's; the result has its place in the
-                // buffer; S is entered.
-                unsafe { depthwise.row::<S>(g, &rows, filtered.as_mut_ptr().add((row - y) * narrow)) };
+                // SAFETY: the rows are the plane's or the ring's; the result has its place; S is entered.
+                unsafe { depthwise.row::<S>(g, &rows, filtered.add((row - y) * narrow)) };
             }
-            let count = (end - y) * g.out_w;
-            // SAFETY: the pixels lie inside the buffer.
-            let pointers: Vec<_> =
-                (0..count).map(|i| unsafe { filtered.as_ptr().add(i * depthwise.channels) }).collect();
-            let places = Places { pointers: &pointers, count, taps: 1, depth: None, value_step: 1 };
-            let at = (self.image * g.out_h + y) * g.out_w * project.outputs;
-            // SAFETY: the rows belong to this task; residual and output have the same shape; S is
-            // entered.
+            // SAFETY: the rows belong to this task, and so do the sums; residual and output have the
+            // same shape; S is entered.
             unsafe {
-                let residual = self.residual.map_or(std::ptr::null(), |r| r.get().add(at));
-                project.pixels::<S>(&project.panels, &places, self.out.at(at), residual);
+                match self.then {
+                    Then::Project { residual, out } => {
+                        let at = before * project.outputs;
+                        let residual = residual.map_or(std::ptr::null(), |r| r.get().add(at));
+                        project.rows::<S>(filtered, count, out.at(at), residual);
+                    }
+                    Then::Keep { sums, .. } => {
+                        for pixel in 0..count {
+                            add::<S>(sums, filtered.add(pixel * depthwise.channels), depthwise.channels);
+                        }
+                    }
+                }
             }
             y = end;
+        }
+    }
+}
+
+/// `to[i] += from[i]`
+///
+/// # Safety
+/// Both are good for `count` values, which nobody else writes. Called inside [`Simd::enter`] of `S`.
+#[inline(always)]
+unsafe fn add<S: Simd>(to: *mut f32, from: *const f32, count: usize) {
+    for i in (0..count).step_by(S::LANES) {
+        let lanes = S::LANES.min(count - i);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let sum = S::add(S::load_first(to.add(i), lanes), S::load_first(from.add(i), lanes));
+            S::store_first(to.add(i), sum, lanes);
+        }
+    }
+}
+
+/// The gates of each image, `[B, C]`, from each task's sums.
+struct Gates<'a> {
+    call: &'a Call<'a>,
+    sums: &'a [f32],
+    reduce: &'a PackedConv,
+    excite: &'a PackedConv,
+}
+
+impl Kernel for Gates<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Vec<f32> {
+        let Self { call, sums, reduce, excite } = self;
+        let (g, channels) = (&call.geometry, call.block.depthwise.channels);
+        let per_image = sums.len() / g.batch;
+        let scale = 1.0 / (g.out_h * g.out_w) as f32;
+        let mut means = vec![0.0; g.batch * channels];
+        let mut squeezed = vec![0.0; g.batch * reduce.outputs];
+        // SAFETY: all pointers are to whole rows of what was just allocated; S is entered.
+        unsafe {
+            for (means, sums) in means.chunks_exact_mut(channels).zip(sums.chunks_exact(per_image)) {
+                for sums in sums.chunks_exact(channels) {
+                    add::<S>(means.as_mut_ptr(), sums.as_ptr(), channels);
+                }
+                means.iter_mut().for_each(|mean| *mean *= scale);
+            }
+            reduce.rows::<S>(means.as_ptr(), g.batch, squeezed.as_mut_ptr(), std::ptr::null());
+            let mut gates = means;
+            excite.rows::<S>(squeezed.as_ptr(), g.batch, gates.as_mut_ptr(), std::ptr::null());
+            for gates in gates.chunks_mut(S::LANES) {
+                let gate = sigmoid::<S>(S::load_first(gates.as_ptr(), gates.len()));
+                S::store_first(gates.as_mut_ptr(), gate, gates.len());
+            }
+            gates
+        }
+    }
+}
+
+/// The projection of some pixels of the filtered map, which are multiplied by their gates first.
+struct Gated<'a> {
+    call: &'a Call<'a>,
+    map: Shared,
+    gates: &'a [f32],
+    residual: Option<SharedRead>,
+    out: Shared,
+    pixels: (usize, usize),
+}
+
+impl Kernel for Gated<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let (g, project) = (&self.call.geometry, self.call.block.project);
+        let channels = project.inputs;
+        // Large weights are read once for all of the task's pixels.
+        let step = if project.stays_in_cache() { STRIP_PIXELS } else { self.pixels.1 - self.pixels.0 };
+        for first in (self.pixels.0..self.pixels.1).step_by(step.max(1)) {
+            let count = step.min(self.pixels.1 - first);
+            // SAFETY: the pixels belong to this task, in the map as in the output, whose shape the
+            // residual has; each image has its gates; S is entered.
+            unsafe {
+                let xs = self.map.at(first * channels);
+                for i in 0..count {
+                    let image = (first + i) / (g.out_h * g.out_w);
+                    let (xs, gates) = (xs.add(i * channels), self.gates.as_ptr().add(image * channels));
+                    for c in (0..channels).step_by(S::LANES) {
+                        let lanes = S::LANES.min(channels - c);
+                        let x = S::mul(S::load_first(xs.add(c), lanes), S::load_first(gates.add(c), lanes));
+                        S::store_first(xs.add(c), x, lanes);
+                    }
+                }
+                let at = first * project.outputs;
+                let residual = self.residual.map_or(std::ptr::null(), |r| r.get().add(at));
+                project.rows::<S>(xs, count, self.out.at(at), residual);
+            }
         }
     }
 }
@@ -203,14 +393,11 @@ impl Ring {
             // Up to the ring's end, rows follow each other.
             let slot = row % self.rows;
             let run = (self.rows - slot).min(end - row);
-            let count = run * width;
-            // SAFETY: the pixels lie inside the image.
-            let pointers: Vec<_> =
-                (0..count).map(|i| unsafe { image.add((row * width + i) * conv.inputs) }).collect();
-            let places = Places { pointers: &pointers, count, taps: 1, depth: None, value_step: 1 };
             let out = self.values[slot * self.row_values..][..run * self.row_values].as_mut_ptr();
-            // SAFETY: the slots have room for the rows; S is entered.
-            unsafe { conv.pixels::<S>(&conv.panels, &places, out, std::ptr::null()) };
+            // SAFETY: the pixels lie inside the image; the slots have room for the rows; S is entered.
+            unsafe {
+                conv.rows::<S>(image.add(row * width * conv.inputs), run * width, out, std::ptr::null())
+            };
             row += run;
         }
     }

@@ -19,7 +19,7 @@ pub(crate) use depthwise::MAX_KERNEL;
 pub use depthwise::PackedDepthwise;
 pub(crate) use geometry::{Filter, Geometry, Phase};
 pub use gradient::conv2d;
-pub use inverted_residual::inverted_residual;
+pub use inverted_residual::{PackedBlock, inverted_residual};
 pub use linear::PackedLinear;
 pub use winograd_switch::without_winograd;
 

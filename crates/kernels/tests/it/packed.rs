@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Tensor, Var};
 use zoo_kernels::{
-    Activation, ConvOptions, Isa, PackedConv, PackedDepthwise, Pads, Region, conv2d, inverted_residual,
+    Activation, ConvOptions, Isa, PackedBlock, PackedConv, PackedDepthwise, Pads, Region, conv2d,
+    global_avg_pool2d, inverted_residual,
 };
 
 use crate::support::{largest_difference, noise};
@@ -313,7 +314,9 @@ fn a_nan_stays_visible_through_every_activation() {
 }
 
 #[test]
-fn an_inverted_residual_equals_its_three_layers() {
+fn an_inverted_residual_equals_its_layers() {
+    /// Fewer channels than any case has.
+    const SQUEEZED: usize = 3;
     for (i, (batch, inputs, hidden, outputs, (h, w), k, stride, pads)) in [
         (1, 16, 96, 24, (20, 33), 3, 2, Pads { top: 0, bottom: 1, left: 0, right: 1 }),
         (2, 24, 50, 24, (9, 7), 3, 1, Pads::all(1)),
@@ -330,8 +333,10 @@ fn an_inverted_residual_equals_its_three_layers() {
             noise(seed + 2, &[hidden, inputs, 1, 1], DType::F32),
             noise(seed + 3, &[hidden, 1, k, k], DType::F32),
             noise(seed + 4, &[outputs, hidden, 1, 1], DType::F32),
+            noise(seed + 6, &[SQUEEZED, hidden, 1, 1], DType::F32),
+            noise(seed + 7, &[hidden, SQUEEZED, 1, 1], DType::F32),
         ];
-        let biases = [hidden, hidden, outputs].map(|c| noise(seed + c as u64, &[c], DType::F32));
+        let biases = [hidden, hidden, outputs, SQUEEZED].map(|c| noise(seed + c as u64, &[c], DType::F32));
         let options = ConvOptions::default();
         on_each_isa(|isa| {
             let dense = |i: usize, act| PackedConv::new(&weights[i], Some(&biases[i]), options, act).unwrap();
@@ -345,8 +350,14 @@ fn an_inverted_residual_equals_its_three_layers() {
             let residual = noise(seed + 5, plain.dims(), DType::F32);
             let added = (&plain + &residual).unwrap();
 
+            let block = |expand| PackedBlock {
+                expand,
+                depthwise: &depthwise,
+                squeeze_excite: None,
+                project: &project,
+            };
             let fused = |region: &Region, expand, residual: Option<&Tensor>| {
-                inverted_residual(region, expand, &depthwise, &project, pads, residual).unwrap()
+                inverted_residual(region, block(expand), pads, residual).unwrap()
             };
             let ys = fused(&whole(&xs), Some(&expand), None);
             assert!(largest_difference(&ys, &plain) < 1e-5, "case {i} on {isa}");
@@ -361,8 +372,25 @@ fn an_inverted_residual_equals_its_three_layers() {
                 let ys = fused(&window, None, None);
                 assert!(largest_difference(&ys, &plain) < 1e-5, "case {i} of a window on {isa}");
             }
-            let message = inverted_residual(&whole(&xs), None, &depthwise, &project, pads, None).unwrap_err();
+            let message = inverted_residual(&whole(&xs), block(None), pads, None).unwrap_err();
             assert!(message.to_string().contains("channels, got"), "{message}");
+
+            let reduce = PackedConv::new(&weights[3], Some(&biases[3]), options, Activation::Silu).unwrap();
+            let excite = PackedConv::new(&weights[4], Some(&biases[1]), options, Activation::None).unwrap();
+            let means = global_avg_pool2d(&filtered).unwrap();
+            let gates = reduce.forward(&whole(&means), Pads::default(), None).unwrap();
+            let gates = excite.forward(&whole(&gates), Pads::default(), None).unwrap();
+            let gated = filtered.broadcast_mul(&candle_nn::ops::sigmoid(&gates).unwrap()).unwrap();
+            let plain = project.forward(&whole(&gated), Pads::default(), Some(&residual)).unwrap();
+            for expanded_before in [false, true] {
+                let (xs, expand) = if expanded_before { (&expanded, None) } else { (&xs, Some(&expand)) };
+                let block = PackedBlock { squeeze_excite: Some((&reduce, &excite)), ..block(expand) };
+                let ys = inverted_residual(&whole(xs), block, pads, Some(&residual)).unwrap();
+                assert!(largest_difference(&ys, &plain) < 1e-5, "case {i} with gates on {isa}");
+                let block = PackedBlock { squeeze_excite: Some((&excite, &reduce)), ..block };
+                let message = inverted_residual(&whole(xs), block, pads, None).unwrap_err().to_string();
+                assert!(message.contains("gates for"), "{message}");
+            }
         });
     }
 }
