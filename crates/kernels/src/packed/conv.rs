@@ -8,7 +8,6 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use super::geometry::{Filter, Geometry};
 use super::tile::{Tile, compute_pixels, panels};
@@ -17,6 +16,7 @@ use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, TileShapes, dispatch};
+use crate::threads::share;
 use crate::transpose::channels_last;
 
 /// Bytes of input and output that a task goes over at a time: they should stay in the second cache.
@@ -309,14 +309,7 @@ impl Call<'_> {
                     panels: shares[task % shares.len()],
                     gather,
                 };
-                if tasks <= 1 {
-                    (0..tasks).for_each(|task| dispatch(conv.isa, part(task)));
-                } else {
-                    (0..tasks)
-                        .into_par_iter()
-                        .with_max_len(1)
-                        .for_each(|task| dispatch(conv.isa, part(task)));
-                }
+                share(tasks, |task| dispatch(conv.isa, part(task)));
             })
         }
     }

@@ -4,7 +4,6 @@
 //! registers while its input columns pass by, each loaded once for all the outputs that it meets.
 
 use candle_core::{Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use super::geometry::{Filter, Geometry};
 use super::{PackedOp, Shared, SharedRead, check_operand, filled, weight_values, with_residual};
@@ -12,6 +11,7 @@ use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
+use crate::threads::share;
 use crate::transpose::channels_last;
 use crate::vector_math::{activate, activate_all};
 
@@ -133,14 +133,7 @@ impl PackedOp for Call<'_> {
                     out,
                     rows: (task * chunk, ((task + 1) * chunk).min(rows)),
                 };
-                if chunks <= 1 {
-                    (0..chunks).for_each(|task| dispatch(conv.isa, part(task)));
-                } else {
-                    (0..chunks)
-                        .into_par_iter()
-                        .with_max_len(1)
-                        .for_each(|task| dispatch(conv.isa, part(task)));
-                }
+                share(chunks, |task| dispatch(conv.isa, part(task)));
             })
         })
     }

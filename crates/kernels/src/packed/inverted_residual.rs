@@ -10,7 +10,6 @@
 //! at a time are multiplied by them and projected.
 
 use candle_core::{Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use super::conv::PackedConv;
 use super::depthwise::{InputRows, PackedDepthwise};
@@ -18,6 +17,7 @@ use super::geometry::Geometry;
 use super::{PackedOp, Shared, SharedRead, check_operand, filled, with_residual};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::threads::share;
 use crate::transpose::channels_last;
 use crate::vector_math::sigmoid;
 
@@ -132,7 +132,7 @@ impl PackedOp for Call<'_> {
         // SAFETY: the tasks write every pixel, each its own.
         Ok(unsafe {
             filled(len, |out| {
-                (0..g.pixels().div_ceil(chunk)).into_par_iter().with_max_len(1).for_each(|task| {
+                share(g.pixels().div_ceil(chunk), |task| {
                     let pixels = (task * chunk, ((task + 1) * chunk).min(g.pixels()));
                     dispatch(
                         block.project.isa,
@@ -158,7 +158,7 @@ impl Call<'_> {
         let g = &self.geometry;
         let (tasks, rows) = self.tasks();
         let xs = SharedRead(xs.as_ptr());
-        (0..g.batch * tasks).into_par_iter().with_max_len(1).for_each(|task| {
+        share(g.batch * tasks, |task| {
             let first = task % tasks * rows;
             let rows = (first, (first + rows).min(g.out_h));
             dispatch(

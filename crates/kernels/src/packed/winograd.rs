@@ -7,7 +7,6 @@
 //! [`ConvOptions::winograd`](super::ConvOptions::winograd).
 
 use candle_core::Result;
-use rayon::prelude::*;
 
 use super::conv::{Panel, TileShape};
 use super::geometry::{Filter, Geometry};
@@ -17,6 +16,7 @@ use super::{Shared, SharedRead, filled};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
+use crate::threads::share_with;
 use crate::vector_math::activate;
 
 /// Outputs a side of a patch, inputs a side of a patch, and positions of a transformed one.
@@ -115,26 +115,23 @@ pub(crate) fn run(layer: Layer, g: &Geometry, xs: &[f32], residual: Option<&[f32
     // SAFETY: the tasks write all outputs of all patches, each its own.
     unsafe {
         filled(g.pixels() * layer.outputs, |out| {
-            (0..patches.div_ceil(block)).into_par_iter().with_max_len(1).for_each_init(
-                Vec::new,
-                |buffer, task| {
-                    let first = task * block;
-                    let part = Patches {
-                        layer,
-                        geometry: *g,
-                        across,
-                        down,
-                        patches: (first, block.min(patches - first)),
-                        depth,
-                        columns,
-                        xs: SharedRead(xs.as_ptr()),
-                        residual: residual.map(|r| SharedRead(r.as_ptr())),
-                        out,
-                        buffer,
-                    };
-                    dispatch(layer.isa, part);
-                },
-            );
+            share_with(patches.div_ceil(block), Vec::new, |buffer, task| {
+                let first = task * block;
+                let part = Patches {
+                    layer,
+                    geometry: *g,
+                    across,
+                    down,
+                    patches: (first, block.min(patches - first)),
+                    depth,
+                    columns,
+                    xs: SharedRead(xs.as_ptr()),
+                    residual: residual.map(|r| SharedRead(r.as_ptr())),
+                    out,
+                    buffer,
+                };
+                dispatch(layer.isa, part);
+            });
         })
     }
 }
