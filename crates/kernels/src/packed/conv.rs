@@ -8,6 +8,7 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
 use super::geometry::{Filter, Geometry};
 use super::tile::{Tile, compute_pixels, panels};
@@ -124,10 +125,11 @@ impl PackedConv {
         let bias = bias.map(|bias| weight_values("convolution", bias)).transpose()?;
         let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs)?;
         let isa = Isa::current()?;
-        Ok(Self::pack(isa, filter, groups, winograd, per_group, outputs, &weight, bias.as_deref(), act))
+        let weight = Filters::in_order(&weight, filter, per_group);
+        Ok(Self::pack(isa, filter, groups, winograd, per_group, outputs, weight, bias.as_deref(), act))
     }
 
-    /// `weight`: `[outputs, per_group, height, width]`.
+    /// A convolution from `per_group` inputs a group.
     #[expect(clippy::too_many_arguments, reason = "what a convolution is")]
     pub(crate) fn pack(
         isa: Isa,
@@ -136,7 +138,7 @@ impl PackedConv {
         winograd: bool,
         per_group: usize,
         outputs: usize,
-        weight: &[f32],
+        weight: Filters<impl Fn(usize, usize) -> usize + Sync>,
         bias: Option<&[f32]>,
         act: Activation,
     ) -> Self {
@@ -173,25 +175,33 @@ impl PackedConv {
                     bias: packed.bias.len(),
                 };
                 packed.bias.resize(panel.bias + columns, 0.0);
-                packed.weights.resize(panel.weights + taps * wide_inputs * columns, 0.0);
-                let weights = &mut packed.weights[panel.weights..];
-                for column in 0..panel.channels {
-                    let output = panel.output + column;
-                    if let Some(bias) = bias {
-                        packed.bias[panel.bias + column] = bias[output];
-                    }
-                    let from = (output / group_outputs) * per_group - panel.input;
-                    for input in 0..per_group {
-                        for tap in 0..taps {
-                            weights[(tap * wide_inputs + from + input) * columns + column] =
-                                weight[(output * per_group + input) * taps + tap];
-                        }
-                    }
+                if let Some(bias) = bias {
+                    packed.bias[panel.bias..][..panel.channels]
+                        .copy_from_slice(&bias[panel.output..][..panel.channels]);
                 }
+                packed.weights.resize(panel.weights + taps * wide_inputs * columns, 0.0);
                 packed.panels.push(panel);
                 first += panel.channels;
             }
         }
+        let mut rest = packed.weights.as_mut_slice();
+        let mut parts = vec![];
+        for panel in &packed.panels {
+            let (of_panel, others) = rest.split_at_mut(taps * wide_inputs * panel.vectors * lanes);
+            parts.push((panel, of_panel));
+            rest = others;
+        }
+        parts.into_par_iter().for_each(|(panel, weights)| {
+            let columns = panel.vectors * lanes;
+            in_blocks(per_group, panel.channels, |input, column| {
+                let output = panel.output + column;
+                let from = (output / group_outputs) * per_group - panel.input;
+                let values = &weight.values[(weight.at)(output, input)..];
+                for (tap, &value) in weight.taps.iter().enumerate() {
+                    weights[(tap * wide_inputs + from + input) * columns + column] = values[value];
+                }
+            });
+        });
         packed
     }
 
@@ -212,6 +222,44 @@ impl PackedConv {
         let gather = gather.then(|| Gather::new(&geometry, self.inputs, planar));
         let call = Call { conv: self, geometry, gather };
         with_residual(call, &plane, residual)
+    }
+}
+
+/// The filters of a convolution.
+pub(crate) struct Filters<'a, F> {
+    pub(crate) values: &'a [f32],
+    /// Where the filter from an input of a group to an output begins.
+    pub(crate) at: F,
+    /// Where each tap of it lies from there.
+    pub(crate) taps: Vec<usize>,
+}
+
+impl<'a> Filters<'a, ()> {
+    /// `values`: `[outputs, per_group, height, width]`.
+    pub(crate) fn in_order(
+        values: &'a [f32],
+        filter: Filter,
+        per_group: usize,
+    ) -> Filters<'a, impl Fn(usize, usize) -> usize + Sync> {
+        let taps = filter.taps();
+        let at = move |output: usize, input: usize| (output * per_group + input) * taps;
+        Filters { values, at, taps: (0..taps).collect() }
+    }
+}
+
+/// Calls `f(input, output)` for all pairs, block by block: what a block reads and writes, on either side
+/// of a transposition, stays in the nearest cache.
+pub(crate) fn in_blocks(inputs: usize, outputs: usize, mut f: impl FnMut(usize, usize)) {
+    const INPUTS: usize = 8;
+    const OUTPUTS: usize = 16;
+    for first_input in (0..inputs).step_by(INPUTS) {
+        for first_output in (0..outputs).step_by(OUTPUTS) {
+            for output in first_output..(first_output + OUTPUTS).min(outputs) {
+                for input in first_input..(first_input + INPUTS).min(inputs) {
+                    f(input, output);
+                }
+            }
+        }
     }
 }
 
@@ -241,7 +289,9 @@ struct Call<'a> {
 impl PackedConv {
     /// The convolution of `[B, H, W, I]`, as the geometry says.
     pub(crate) fn run(&self, geometry: Geometry, xs: &[f32]) -> Vec<f32> {
-        Call { conv: self, geometry, gather: None }.compute(xs, None)
+        let gather = self.inputs < FEW_CHANNELS && self.panels.iter().all(|p| p.depth == self.inputs);
+        let gather = gather.then(|| Gather::new(&geometry, self.inputs, false));
+        Call { conv: self, geometry, gather }.compute(xs, None)
     }
 }
 

@@ -9,7 +9,7 @@
 use candle_core::{CpuStorage, DType, Device, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::conv::{ConvOptions, PackedConv, TileShape, widest};
+use super::conv::{ConvOptions, Filters, PackedConv, TileShape, in_blocks, widest};
 use super::geometry::{Filter, Geometry, Phase};
 use super::tile::{Tile, compute, panels};
 use super::{Shared, SharedRead, from_nhwc, values, winograd};
@@ -24,6 +24,8 @@ use crate::transpose::channels_last;
 const NAME: &str = "convolution";
 /// Bytes of input and gradient that a task goes over at a time: they should stay in the second cache.
 const CHUNK_BYTES: usize = 384 << 10;
+/// Places with fewer values are taken together, a row of the filter at a time.
+const FEW_CHANNELS: usize = 5;
 
 /// `ys[b, o, y, x] = Σ weight[o, i, ky, kx] · xs[b, i, y·stride + ky·dilation − top, …]`, where `xs` reads
 /// the region's plane and is zero outside it, with gradients to plane and weight.
@@ -78,7 +80,13 @@ impl Conv2d {
     }
 
     /// A convolution of `per_group` inputs a group, packed without bias and activation.
-    fn pack(&self, filter: Filter, per_group: usize, outputs: usize, weight: &[f32]) -> Result<PackedConv> {
+    fn pack(
+        &self,
+        filter: Filter,
+        per_group: usize,
+        outputs: usize,
+        weight: Filters<impl Fn(usize, usize) -> usize + Sync>,
+    ) -> Result<PackedConv> {
         let ConvOptions { groups, winograd, .. } = self.options;
         let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs)?;
         let isa = Isa::current()?;
@@ -111,17 +119,19 @@ impl Conv2d {
             }
             // The filter's taps of this phase, last first, with inputs and outputs exchanged.
             let per_output = self.outputs / self.options.groups;
-            let mut turned = Vec::with_capacity(inputs * per_output * rows.taps.len() * columns.taps.len());
-            for input in 0..inputs {
-                let (group, input) = (input / self.per_group, input % self.per_group);
-                for output in group * per_output..(group + 1) * per_output {
-                    let filter = (output * self.per_group + input) * g.filter.taps();
-                    for ky in &rows.taps {
-                        turned
-                            .extend(columns.taps.iter().map(|kx| weight[filter + ky * g.filter.width + kx]));
-                    }
-                }
-            }
+            let taps = g.filter.taps();
+            let turned = Filters {
+                values: weight,
+                at: |input: usize, output: usize| {
+                    let (group, input) = (input / self.per_group, input % self.per_group);
+                    ((group * per_output + output) * self.per_group + input) * taps
+                },
+                taps: rows
+                    .taps
+                    .iter()
+                    .flat_map(|ky| columns.taps.iter().map(move |kx| ky * g.filter.width + kx))
+                    .collect(),
+            };
             let filter = Filter { height: rows.taps.len(), width: columns.taps.len(), stride: 1, dilation };
             let geometry = Geometry {
                 batch: g.batch,
@@ -132,7 +142,7 @@ impl Conv2d {
                 filter,
                 origin: (rows.origin, columns.origin),
             };
-            let phase = self.pack(filter, per_output, inputs, &turned)?.run(geometry, grad);
+            let phase = self.pack(filter, per_output, inputs, turned)?.run(geometry, grad);
             if stride == 1 {
                 return Ok(phase);
             }
@@ -153,9 +163,58 @@ impl Conv2d {
 
     /// The gradient to the weights, `[O, I / groups, kh, kw]`.
     fn weight_gradient(&self, xs: &[f32], grad: &[f32]) -> Result<Vec<f32>> {
-        let (g, isa) = (&self.geometry, Isa::current()?);
+        let (g, channels) = (self.geometry, self.inputs());
+        if channels >= FEW_CHANNELS || self.options.groups > 1 || g.filter.dilation > 1 {
+            return self.weight_sums(&g, self.per_group, channels, xs, grad);
+        }
+        // The places that a row of the filter reads follow each other, as long as none lies outside
+        // the plane: they are taken as the channels of one place.
+        let Filter { height, width, stride, .. } = g.filter;
+        let (rows, columns) = ((g.out_h - 1) * stride + height, (g.out_w - 1) * stride + width);
+        let mut bordered = vec![0.0; g.batch * rows * columns * channels];
+        let inside = |origin: isize, size: usize, plane: usize| {
+            let from = (-origin).clamp(0, size as isize) as usize;
+            from..(plane as isize - origin).clamp(from as isize, size as isize) as usize
+        };
+        let (inside_rows, inside) =
+            (inside(g.origin.0, rows, g.plane_h), inside(g.origin.1, columns, g.plane_w));
+        for (i, to) in bordered.chunks_exact_mut(columns * channels).enumerate() {
+            let (image, row) = (i / rows, i % rows);
+            if inside_rows.contains(&row) && !inside.is_empty() {
+                let y = (row as isize + g.origin.0) as usize;
+                let x = (inside.start as isize + g.origin.1) as usize;
+                let from = ((image * g.plane_h + y) * g.plane_w + x) * channels;
+                let len = inside.len() * channels;
+                to[inside.start * channels..][..len].copy_from_slice(&xs[from..][..len]);
+            }
+        }
+        let filter = Filter { height, width: 1, stride, dilation: 1 };
+        let tall = Geometry { plane_h: rows, plane_w: columns, filter, origin: (0, 0), ..g };
+        let sums = self.weight_sums(&tall, width * channels, channels, &bordered, grad)?;
+        let mut to_weight = Vec::with_capacity(sums.len());
+        for sums in sums.chunks_exact(width * channels * height) {
+            for channel in 0..channels {
+                for ky in 0..height {
+                    to_weight.extend((0..width).map(|kx| sums[(kx * channels + channel) * height + ky]));
+                }
+            }
+        }
+        Ok(to_weight)
+    }
+
+    /// `sums[o][i][tap] = Σ xs[place under the tap][i] · grad[pixel][o]`, places `step` values apart and of
+    /// `per_group` values in each group.
+    fn weight_sums(
+        &self,
+        g: &Geometry,
+        per_group: usize,
+        step: usize,
+        xs: &[f32],
+        grad: &[f32],
+    ) -> Result<Vec<f32>> {
+        let isa = Isa::current()?;
         let (lanes, shapes) = dispatch(isa, TileShape);
-        let (groups, per_group, pixels) = (self.options.groups, self.per_group, g.pixels());
+        let (groups, pixels) = (self.options.groups, g.pixels());
         let per_output = self.outputs / groups;
         // The result's gradient as the tiles read weights: panel by panel, `[pixel][output]`.
         let mut gradients = vec![];
@@ -171,7 +230,7 @@ impl Conv2d {
                     .zip(grad.par_chunks(self.outputs))
                     .with_min_len(256)
                     .for_each(|(to, grad)| to[..outputs].copy_from_slice(&grad[from..from + outputs]));
-                gradients.push(GradientPanel { vectors, group, first: from, outputs, packed });
+                gradients.push(GradientPanel { vectors, group, outputs, packed });
                 first += outputs;
             }
         }
@@ -188,7 +247,9 @@ impl Conv2d {
             .map(|task| {
                 let first = task % splits * per_task;
                 let part = WeightPart {
-                    conv: self,
+                    g,
+                    per_group,
+                    step,
                     xs: SharedRead(xs.as_ptr()),
                     panel: &gradients[task / splits / taps],
                     tap: task / splits % taps,
@@ -197,17 +258,26 @@ impl Conv2d {
                 dispatch(isa, part)
             })
             .collect();
-        let mut to_weight = vec![0.0; self.outputs * per_group * taps];
-        for (task, part) in parts.iter().enumerate() {
-            let (panel, tap, first) =
-                (&gradients[task / splits / taps], task / splits % taps, task % splits * per_task);
-            for (i, sums) in part.chunks_exact(panel.vectors * lanes).enumerate() {
-                for (output, &sum) in sums[..panel.outputs].iter().enumerate() {
-                    to_weight[((panel.first + output) * per_group + first + i) * taps + tap] = sum;
-                }
-            }
+        // The panels' outputs follow each other, so each panel fills a part of its own.
+        let mut sums = vec![0.0; self.outputs * per_group * taps];
+        let mut rest = sums.as_mut_slice();
+        let mut shares = vec![];
+        for (i, panel) in gradients.iter().enumerate() {
+            let (of_panel, others) = rest.split_at_mut(panel.outputs * per_group * taps);
+            shares.push((panel, &parts[i * taps * splits..][..taps * splits], of_panel));
+            rest = others;
         }
-        Ok(to_weight)
+        shares.into_par_iter().for_each(|(panel, parts, sums)| {
+            let columns = panel.vectors * lanes;
+            in_blocks(per_group, panel.outputs, |input, output| {
+                let (split, row) = (input / per_task, input % per_task);
+                let at = (output * per_group + input) * taps;
+                for (tap, to) in sums[at..at + taps].iter_mut().enumerate() {
+                    *to = parts[tap * splits + split][row * columns + output];
+                }
+            });
+        });
+        Ok(sums)
     }
 }
 
@@ -215,15 +285,17 @@ impl Conv2d {
 struct GradientPanel {
     vectors: usize,
     group: usize,
-    /// First output, and how many.
-    first: usize,
     outputs: usize,
     packed: Vec<f32>,
 }
 
 /// `sums[i][o] = Σ xs[pixel under the tap][i] · grad[pixel][o]` for some inputs, one tap, one panel.
 struct WeightPart<'a> {
-    conv: &'a Conv2d,
+    g: &'a Geometry,
+    /// Inputs of a group.
+    per_group: usize,
+    /// Values between two places of `xs`.
+    step: usize,
     xs: SharedRead,
     panel: &'a GradientPanel,
     tap: usize,
@@ -236,7 +308,7 @@ impl Kernel for WeightPart<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> Vec<f32> {
-        let (g, panel, channels) = (&self.conv.geometry, self.panel, self.conv.inputs());
+        let (g, panel, channels) = (self.g, self.panel, self.step);
         let columns = panel.vectors * S::LANES;
         let (first, count) = self.inputs;
         let mut sums = vec![0.0; count * columns];
@@ -264,7 +336,7 @@ impl Kernel for WeightPart<'_> {
                 for (y, pointers) in (from..).zip(pointers.chunks_exact_mut(tall)).take(rows) {
                     let Some(row) = g.row(y, ky) else { continue };
                     let pixel = (image * g.plane_h + row) * g.plane_w + column;
-                    let input = pixel * channels + panel.group * self.conv.per_group + first;
+                    let input = pixel * channels + panel.group * self.per_group + first;
                     for (m, pointer) in pointers.iter_mut().enumerate() {
                         // Only the tile's own rows are read; the others may lie beyond the input.
                         *pointer = self.xs.get().wrapping_add(input + m);
@@ -313,6 +385,7 @@ impl Differentiable<2> for Conv2d {
         let g = self.geometry;
         let ys = on_cpu(NAME, operands, |[s1, s2], [l1, l2]| {
             let (xs, weight) = (values(NAME, s1, l1)?, values(NAME, s2, l2)?);
+            let weight = Filters::in_order(weight, g.filter, self.per_group);
             Ok(self.pack(g.filter, self.per_group, self.outputs, weight)?.run(g, xs))
         })?;
         Ok((CpuStorage::F32(ys), (g.batch, g.out_h, g.out_w, self.outputs).into()))

@@ -7,6 +7,7 @@
 //! [`ConvOptions::winograd`](super::ConvOptions::winograd).
 
 use candle_core::Result;
+use rayon::prelude::*;
 
 use super::conv::{Panel, TileShape};
 use super::geometry::{Filter, Geometry};
@@ -60,31 +61,53 @@ pub(crate) fn pays(g: &Geometry, inputs: usize, outputs: usize) -> bool {
 
 /// Packed 3×3 filters, transformed: panel by panel `[position][input][output]`.
 pub(crate) fn transform(weights: &[f32], panels: &[Panel], isa: Isa) -> Vec<f32> {
-    let mut transformed = vec![0.0; weights.len() / TAPS * POSITIONS];
     let (lanes, _) = dispatch(isa, TileShape);
-    for panel in panels {
-        let size = panel.depth * panel.vectors * lanes;
-        let from = &weights[panel.weights..][..TAPS * size];
-        let to = &mut transformed[panel.weights / TAPS * POSITIONS..][..POSITIONS * size];
-        for i in 0..size {
-            let filter: [f32; TAPS] = std::array::from_fn(|tap| from[tap * size + i]);
-            for (position, value) in transform_filter(&filter).into_iter().enumerate() {
-                to[position * size + i] = value;
+    // SAFETY: the panels are all of the weights, and each is written by its own task.
+    unsafe {
+        filled(weights.len() / TAPS * POSITIONS, |out| {
+            panels.par_iter().for_each(|panel| {
+                let size = panel.depth * panel.vectors * lanes;
+                let from = &weights[panel.weights..][..TAPS * size];
+                let to = out.at(panel.weights / TAPS * POSITIONS);
+                dispatch(isa, Filters { from, to, size });
+            });
+        })
+    }
+}
+
+/// G g Gᵀ of `size` 3×3 filters, whole vectors of them: `[tap][filter]` to `[position][filter]`.
+struct Filters<'a> {
+    from: &'a [f32],
+    to: *mut f32,
+    size: usize,
+}
+
+impl Kernel for Filters<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self { from, to, size } = self;
+        for i in (0..size).step_by(S::LANES) {
+            // SAFETY: `from` and `to` hold `size` values for each tap and position, whole vectors;
+            // `run` is called by `S::enter`.
+            unsafe {
+                let sum = |coefficients: [f32; 3], values: [S::V; 3]| {
+                    let sum = S::mul(S::splat(coefficients[0]), values[0]);
+                    let sum = S::fma(S::splat(coefficients[1]), values[1], sum);
+                    S::fma(S::splat(coefficients[2]), values[2], sum)
+                };
+                let g: [S::V; TAPS] = std::array::from_fn(|tap| S::load(from.as_ptr().add(tap * size + i)));
+                for (y, coefficients) in G.into_iter().enumerate() {
+                    let row: [S::V; 3] =
+                        std::array::from_fn(|x| sum(coefficients, [g[x], g[3 + x], g[6 + x]]));
+                    for (x, coefficients) in G.into_iter().enumerate() {
+                        S::store(to.add((y * IN + x) * size + i), sum(coefficients, row));
+                    }
+                }
             }
         }
     }
-    transformed
-}
-
-/// G g Gᵀ of one 3×3 filter.
-fn transform_filter(g: &[f32]) -> [f32; POSITIONS] {
-    let mut rows = [[0.0; 3]; IN];
-    for (row, coefficients) in rows.iter_mut().zip(G) {
-        for (column, value) in row.iter_mut().enumerate() {
-            *value = (0..3).map(|k| coefficients[k] * g[k * 3 + column]).sum();
-        }
-    }
-    std::array::from_fn(|i| (0..3).map(|k| rows[i / IN][k] * G[i % IN][k]).sum())
 }
 
 /// What a call needs to know of its convolution.

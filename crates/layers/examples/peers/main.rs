@@ -5,7 +5,7 @@
 //! | `ready` | `ok` |
 //! | `load CASE` | `ok`, the net being built and prepared, or `missing` where it is none of ours |
 //! | `run N` | N times in milliseconds, separated by spaces |
-//! | `save PATH` | `ok`, the results being written there: f32, little endian, row-major |
+//! | `save PATH` | `ok`, what is compared of the results being written there: f32, little endian, row-major |
 //! | `peak` | the processor's FMA peak on as many threads, in GFLOP/s |
 //!
 //! Cases are those of [`nets::build`]. `RAYON_NUM_THREADS` sets the threads.
@@ -51,8 +51,8 @@ fn answer(net: &mut Option<Net>, line: &str) -> Result<String> {
         "save" => {
             let net = loaded()?;
             let mut bytes = vec![];
-            for ys in zoo_kernels::on_pool(net)? {
-                let values = ys.flatten_all()?.to_vec1::<f32>()?;
+            for ys in zoo_kernels::on_pool(&net.run)? {
+                let values = (net.compared)(&ys)?.flatten_all()?.to_vec1::<f32>()?;
                 bytes.extend(values.into_iter().flat_map(f32::to_le_bytes));
             }
             std::fs::write(argument, bytes).with_context(|| format!("writing {argument}"))?;
@@ -66,6 +66,6 @@ fn answer(net: &mut Option<Net>, line: &str) -> Result<String> {
 /// Milliseconds of one run.
 fn timed(net: &Net) -> Result<String> {
     let start = Instant::now();
-    std::hint::black_box(net()?);
+    std::hint::black_box((net.run)()?);
     Ok(format!("{:.4}", start.elapsed().as_secs_f64() * 1e3))
 }

@@ -22,7 +22,14 @@ const CLASSES: usize = 1000;
 const IMAGE_CHANNELS: usize = 3;
 
 /// One run of a net on its inputs.
-pub type Net = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>> + Send + Sync>;
+type Run = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>> + Send + Sync>;
+
+/// A net on its inputs.
+pub struct Net {
+    pub run: Run,
+    /// What of a result is compared with other engines'.
+    pub compared: fn(&Tensor) -> candle_core::Result<Tensor>,
+}
 
 /// The net of a case, prepared unless it is trained, or none if it is none of ours.
 ///
@@ -34,7 +41,7 @@ pub type Net = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>> + Send + Sync>;
 /// | `patchwise:O/K/RxC/BxCxHxW` | a dynamic convolution of R×C patches: 1×1 to O channels, or 3×3 depthwise |
 /// | `conv:O/K/S/BxCxHxW` | one K×K convolution to O channels of stride S with bias and ReLU |
 /// | `dw:K/S/BxCxHxW` | the same, depthwise |
-/// | `train:NET/BxCxHxW` | forward and backward of `resnet18` or `mobilenet_v2`, norms by the batch; gives the first weight's gradient |
+/// | `train:NET/BxCxHxW` | forward and backward of `resnet18` or `mobilenet_v2`, norms by the batch; gives the gradients of all filters and matrices |
 ///
 /// # Errors
 /// If the net cannot be built.
@@ -52,7 +59,7 @@ pub fn build(case: &str) -> Result<Option<Net>> {
     let Some(arguments) = numbers(arguments) else { return Ok(None) };
     let arguments: Vec<&[usize]> = arguments.iter().map(Vec::as_slice).collect();
     let vb = seeded::var_builder(None, DType::F32, &Device::Cpu);
-    Ok(Some(match (kind, arguments.as_slice()) {
+    let run = match (kind, arguments.as_slice()) {
         ("mobilenet_v2", [shape]) => classifier(&MobileNetV2Config::default(), shape, vb)?,
         ("resnet18", [shape]) => classifier(&ResNetConfig::resnet18(), shape, vb)?,
         ("resnet50", [shape]) => classifier(&ResNetConfig::resnet50(), shape, vb)?,
@@ -93,10 +100,11 @@ pub fn build(case: &str) -> Result<Option<Net>> {
             layer(shape, move |xs| patchwise_conv2d(xs, &weights, options, None, Activation::None))?
         }
         _ => return Ok(None),
-    }))
+    };
+    Ok(Some(Net { run, compared: |ys| Ok(ys.clone()) }))
 }
 
-fn classifier(architecture: impl Into<Architecture>, shape: &[usize], vb: VarBuilder) -> Result<Net> {
+fn classifier(architecture: impl Into<Architecture>, shape: &[usize], vb: VarBuilder) -> Result<Run> {
     let mut net = Classifier::new(architecture, CLASSES, vb)?;
     net.prepare()?;
     single(shape, move |xs| net.forward(xs))
@@ -110,14 +118,17 @@ fn training(architecture: impl Into<Architecture>, shape: &[usize]) -> Result<Ne
     let vb = VarBuilder::from_backend(Box::new(weights.clone()), DType::F32, Device::Cpu);
     let mut net = Classifier::new(architecture, CLASSES, vb)?;
     net.set_statistics(Statistics::Batch { momentum: MOMENTUM });
-    let first = weights.0.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
-    let first = first.context("a net without weights")?;
+    let weights = weights.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let weights: Vec<Var> = weights.iter().filter(|weight| weight.rank() > 1).cloned().collect();
     let xs = input("input", shape)?;
     let labels = Tensor::zeros(xs.dim(0)?, DType::U32, &Device::Cpu)?;
-    Ok(Box::new(move || {
+    let run = Box::new(move || {
         let loss = candle_nn::loss::cross_entropy(&net.forward(&xs)?, &labels)?;
-        Ok(loss.backward()?.remove(&first).into_iter().collect())
-    }))
+        let mut grads = loss.backward()?;
+        Ok(weights.iter().filter_map(|weight| grads.remove(weight)).collect())
+    });
+    // The norms, since a value that rounding moves across the corner of a ReLU moves every gradient before it.
+    Ok(Net { run, compared: |grad| grad.sqr()?.sum_all()?.sqrt() })
 }
 
 /// Seeded weights as variables, in the order in which they are asked for.
@@ -157,7 +168,7 @@ fn numbers(arguments: &str) -> Option<Vec<Vec<usize>>> {
 fn single(
     shape: &[usize],
     forward: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
-) -> Result<Net> {
+) -> Result<Run> {
     let xs = input("input", shape)?;
     Ok(Box::new(move || Ok(vec![forward(&xs)?])))
 }
@@ -166,7 +177,7 @@ fn single(
 fn layer(
     shape: &[usize],
     forward: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Send + Sync + 'static,
-) -> Result<Net> {
+) -> Result<Run> {
     let mut xs = input("input", shape)?;
     if xs.dim(1)? > IMAGE_CHANNELS {
         xs = channels_last(&xs)?.permute((0, 3, 1, 2))?;
@@ -185,7 +196,7 @@ fn conv(inputs: usize, outputs: usize, kernel: usize, stride: usize, vb: VarBuil
     Ok(PackedConv::new(&weight, Some(&bias), options, Activation::Relu)?)
 }
 
-fn tower(blocks: usize, shapes: &[&[usize]], vb: VarBuilder) -> Result<Net> {
+fn tower(blocks: usize, shapes: &[&[usize]], vb: VarBuilder) -> Result<Run> {
     let channels = shapes.first().and_then(|shape| shape.first()).context("expected shapes")?;
     ensure!(shapes.iter().all(|shape| shape[0] == *channels), "a tower keeps its channels");
     let convs =
