@@ -213,12 +213,13 @@ impl Operation<'_> {
         let mut taken = None;
         let next = |share: u64| {
             let (first, end) = ((share >> 32) as usize, (share & 0xffff_ffff) as usize);
-            taken = (first < end).then_some(if from_front { first } else { end - 1 });
-            match from_front {
-                _ if first >= end => None,
-                true => Some(share + (1 << 32)),
-                false => Some(share - 1),
-            }
+            let after;
+            (taken, after) = match from_front {
+                _ if first >= end => (None, None),
+                true => (Some(first), Some(share + (1 << 32))),
+                false => (Some(end - 1), Some(share - 1)),
+            };
+            after
         };
         let _ = self.shares[owner].fetch_update(Ordering::AcqRel, Ordering::Acquire, next);
         taken
