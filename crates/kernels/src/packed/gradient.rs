@@ -110,7 +110,9 @@ impl Conv2d {
         if stride > 1 && dilation > 1 {
             bail!("{NAME}: there is no gradient for stride {stride} with dilation {dilation}")
         }
-        let mut to_input = vec![0.0; g.batch * g.plane_h * g.plane_w * inputs];
+        // What no phase reaches is zero; at stride 1 the only phase is the whole input.
+        let values = if stride == 1 { 0 } else { g.batch * g.plane_h * g.plane_w * inputs };
+        let mut to_input = vec![0.0; values];
         for (y, x) in (0..stride).flat_map(|y| (0..stride).map(move |x| (y, x))) {
             let rows = Phase::new(y, g.filter.height, -g.origin.0, g.plane_h, stride, dilation);
             let columns = Phase::new(x, g.filter.width, -g.origin.1, g.plane_w, stride, dilation);
