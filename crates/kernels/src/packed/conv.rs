@@ -365,6 +365,32 @@ impl Call<'_> {
     }
 }
 
+/// Copies every `step`th value from `from` on: the usual steps are loops of their own, which compilers
+/// make vectors of.
+///
+/// # Safety
+/// `from` is good for all that is copied.
+#[inline(always)]
+unsafe fn every_nth(from: *const f32, step: usize, to: &mut [f32]) {
+    /// # Safety
+    /// As [`every_nth`].
+    #[inline(always)]
+    unsafe fn copy(from: *const f32, step: usize, to: &mut [f32]) {
+        for (i, to) in to.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *to = unsafe { *from.add(i * step) };
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        match step {
+            1 => copy(from, 1, to),
+            2 => copy(from, 2, to),
+            _ => copy(from, step, to),
+        }
+    }
+}
+
 /// How the values of an input of few channels lie: as whole planes, or channels last.
 #[derive(Clone, Copy)]
 struct Gather {
@@ -466,10 +492,9 @@ impl Part<'_> {
                     for channel in 0..channels {
                         let to = ((ky * g.filter.width + kx) * channels + channel) * count + done + skip;
                         // SAFETY: image, row, channel and the columns lie inside the input.
-                        let from = unsafe { self.xs.get().add(from + channel * channel_step) };
-                        for (i, to) in copied[to..to + inside].iter_mut().enumerate() {
-                            // SAFETY: as above.
-                            *to = unsafe { *from.add(i * step) };
+                        unsafe {
+                            let from = self.xs.get().add(from + channel * channel_step);
+                            every_nth(from, step, &mut copied[to..to + inside]);
                         }
                     }
                 }
