@@ -35,16 +35,32 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     }
 }
 
-/// 1 / (1 + e⁻ˣ)
+/// 1 / (1 + e⁻ˣ) to 2e-7; 0 below −86.
+///
+/// e⁻ˣ = 2ⁿ · 2ᶠ with n the whole number next to −x / ln 2: with 1 added to it, it need not be as exact
+/// as [`exp`].
 ///
 /// # Safety
 /// Inside [`Simd::enter`] of `S`.
 #[inline(always)]
 pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
+    /// Of 2ᶠ for |f| ≤ ½, highest power first: interpolated at Chebyshev's six points.
+    const COEFFICIENTS: [f32; 6] =
+        [1.339_086_3e-3, 9.676_032e-3, 5.550_357e-2, 2.402_210_7e-1, 6.931_472e-1, 1.000_000_1];
+    /// Where 1 + e⁻ˣ is nearly 2¹²⁵.
+    const LOWEST: f32 = -86.0;
     // SAFETY: the caller's promise.
     unsafe {
-        let one = S::splat(1.0);
-        S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), x))))
+        let minus_log2_e = S::splat(-std::f32::consts::LOG2_E);
+        let within = S::max(S::splat(LOWEST), S::min(S::splat(-LOWEST), x));
+        let n = S::round(S::mul(within, minus_log2_e));
+        let f = S::fma(within, minus_log2_e, S::sub(S::splat(0.0), n));
+        let mut p = S::splat(COEFFICIENTS[0]);
+        for c in &COEFFICIENTS[1..] {
+            p = S::fma(p, f, S::splat(*c));
+        }
+        let y = S::reciprocal(S::add(S::splat(1.0), S::scale_exp2(p, n)));
+        S::zero_below(y, x, S::splat(LOWEST))
     }
 }
 
@@ -54,12 +70,14 @@ pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
 /// Inside [`Simd::enter`] of `S`.
 #[inline(always)]
 pub(crate) unsafe fn erf<S: Simd>(x: S::V) -> S::V {
+    /// The function is 1 long before.
+    const LARGE: f32 = 16.0;
     const COEFFICIENTS: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
     // SAFETY: the caller's promise.
     unsafe {
         let one = S::splat(1.0);
         let size = S::abs(x);
-        let t = S::div(one, S::fma(size, S::splat(0.327_591_1), one));
+        let t = S::reciprocal(S::fma(S::min(S::splat(LARGE), size), S::splat(0.327_591_1), one));
         let mut p = S::splat(COEFFICIENTS[0]);
         for c in &COEFFICIENTS[1..] {
             p = S::fma(p, t, S::splat(*c));
