@@ -29,6 +29,7 @@ pub struct ComputeArgs {
 impl ComputeArgs {
     /// Sets the number of threads and opens the device. Has to come before any computation.
     pub fn start(&self) -> Result<Device> {
+        zoo_kernels::keep_freed_memory();
         if let Some(threads) = self.threads {
             // candle's convolutions and matrix products, our kernels and all else run on this pool.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);

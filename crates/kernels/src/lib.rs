@@ -54,6 +54,7 @@ mod epilogue;
 mod fma_peak;
 mod gate;
 mod isa;
+mod memory;
 mod nms;
 mod norm;
 mod operation;
@@ -84,6 +85,7 @@ pub use epilogue::Activation;
 pub use fma_peak::fma_peak;
 pub use gate::gate;
 pub use isa::Isa;
+pub use memory::keep_freed_memory;
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
 pub use packed::{

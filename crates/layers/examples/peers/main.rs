@@ -24,6 +24,7 @@ use anyhow::{Context, Result, bail};
 use nets::Net;
 
 fn main() -> Result<()> {
+    zoo_kernels::keep_freed_memory();
     let mut net = None;
     for line in std::io::stdin().lock().lines() {
         let line = line?;
