@@ -3,7 +3,6 @@
 use std::mem::MaybeUninit;
 
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::epilogue::Activation;
 use crate::isa::Isa;
@@ -11,6 +10,7 @@ use crate::operation::{on_cpu, written};
 use crate::packed::values;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape::{Differentiable, apply};
+use crate::threads::share_chunks;
 use crate::vector_math;
 
 /// Values that are worth a task of their own.
@@ -55,7 +55,7 @@ impl InplaceOp1 for Activate {
         let (CpuStorage::F32(xs), Some((from, to))) = (storage, layout.contiguous_offsets()) else {
             bail!("activation: expected contiguous values of f32")
         };
-        xs[from..to].par_chunks_mut(TASK).for_each(|xs| dispatch(self.isa, Chunk { xs, act: self.act }));
+        share_chunks(&mut xs[from..to], TASK, |_, xs| dispatch(self.isa, Chunk { xs, act: self.act }));
         Ok(())
     }
 }

@@ -8,7 +8,6 @@
 use std::ops::Range;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::epilogue::Activation;
 use crate::isa::Isa;
@@ -17,6 +16,7 @@ use crate::packed::{Shared, filled};
 use crate::rows::{add_largest, exp_shifted, largest, multiply, normaliser, shift};
 use crate::simd::{Kernel, Simd, dispatch, transpose4};
 use crate::softmax::softmax;
+use crate::threads::share_groups;
 
 /// Most queries of a block, and most keys: their scores and the keys' panel stay in the near caches.
 const QUERIES: usize = 64;
@@ -216,12 +216,10 @@ impl Call<'_> {
         // SAFETY: the tasks write every query of every head, each its own.
         unsafe {
             filled(batch * heads * queries * values, |out| {
-                let units = (0..batch * heads).into_par_iter().with_min_len(TASK_MACS.div_ceil(macs));
-                units.for_each(|unit| {
+                share_groups(batch * heads, TASK_MACS.div_ceil(macs), |unit| {
                     let head = Head { image: unit / heads, head: unit % heads };
                     let packed = dispatch(self.isa, Pack { call: self, head });
-                    let parts = (0..blocks).into_par_iter().with_min_len(TASK_MACS.div_ceil(macs / blocks));
-                    parts.for_each(|i| {
+                    share_groups(blocks, TASK_MACS.div_ceil(macs / blocks), |i| {
                         let queries = i * block..queries.min((i + 1) * block);
                         dispatch(self.isa, Block { call: self, head, packed: &packed, queries, out });
                     });

@@ -35,7 +35,8 @@
 //! | the innermost loop of every dense product | `packed/tile.rs` |
 //! | which instruction set runs | `isa.rs`, `simd.rs` |
 //! | whether Winograd's filtering may run | `packed/winograd_switch.rs` |
-//! | convolutions on packed weights | `packed/{conv,winograd,depthwise,inverted_residual,linear}.rs` |
+//! | convolutions on packed weights | `packed/{conv/,winograd,depthwise,inverted_residual,linear}.rs` |
+//! | how work is shared out over threads | `threads.rs` |
 //! | convolutions with gradients | `packed/gradient.rs`, `depthwise.rs` |
 //! | operations that take any float type, with gradients | built on `operation.rs` |
 //! | how gradients get from one of them to the next | `tape.rs` |

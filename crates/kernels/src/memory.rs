@@ -24,3 +24,26 @@ pub fn keep_freed_memory() {
         }
     }
 }
+
+/// An empty vector with room for `len` values, in huge pages where it is large and the system has them.
+pub(crate) fn room<T>(len: usize) -> Vec<T> {
+    let values = Vec::<T>::with_capacity(len);
+    #[cfg(target_os = "linux")]
+    {
+        /// Of this size, a buffer has huge pages inside.
+        const LARGE: usize = 4 << 20;
+        const PAGE: usize = 4 << 10;
+        let bytes = len * size_of::<T>();
+        if bytes >= LARGE {
+            let start = values.as_ptr().cast::<u8>();
+            let skip = start.align_offset(PAGE);
+            // SAFETY: the pages lie inside the vector's memory; the advice changes nothing that it holds,
+            // and a system without huge pages says no.
+            unsafe {
+                let first = start.add(skip).cast_mut().cast();
+                libc::madvise(first, (bytes - skip) / PAGE * PAGE, libc::MADV_HUGEPAGE);
+            }
+        }
+    }
+    values
+}

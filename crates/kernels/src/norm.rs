@@ -11,6 +11,7 @@ use crate::operation::{Custom, Operation, items_per_task};
 use crate::packed::from_nhwc;
 use crate::rows::sum;
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::threads::share_chunks;
 use crate::transpose::channels_last;
 
 /// Normalises each row of the last dimension and scales it:
@@ -88,7 +89,8 @@ impl Operation<3> for LayerNorm {
     fn run<T: Float>(&self, isa: Isa, [xs, weight, bias]: [&[T]; 3]) -> Vec<T> {
         let mut ys = vec![T::ZERO; xs.len()];
         let share = items_per_task(self.rows, 4 * self.n) * self.n;
-        ys.par_chunks_mut(share).zip(xs.par_chunks(share)).for_each(|(ys, xs)| {
+        share_chunks(&mut ys, share, |i, ys| {
+            let xs = &xs[i * share..][..ys.len()];
             dispatch(isa, Forward { xs, weight, bias, ys, eps: self.eps });
         });
         ys

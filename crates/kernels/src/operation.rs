@@ -1,18 +1,20 @@
 //! Operations on slices of f32 or f64, as candle calls them.
 
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
 use candle_core::backend::BackendStorage;
 use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, Result, Shape, Storage, Tensor, bail,
 };
-use rayon::prelude::*;
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
+use crate::memory::room;
 use crate::packed::from_nhwc;
 use crate::tape::Differentiable;
+use crate::threads::share_chunks;
 use crate::transpose::channels_last;
 
 /// Work on `N` contiguous operands that gives one result.
@@ -230,14 +232,18 @@ pub(crate) fn items_per_task(items: usize, each: usize) -> usize {
 ///
 /// # Safety
 /// `fill` must write all values of its part.
-pub(crate) unsafe fn written<T: Float, R: Send>(
+pub(crate) unsafe fn written<T: Float, R: Send + Sync>(
     len: usize,
     share: usize,
     fill: impl Fn(usize, &mut [MaybeUninit<T>]) -> R + Sync,
 ) -> (Vec<T>, Vec<R>) {
-    let mut values = Vec::with_capacity(len);
+    let mut values = room(len);
     let spare: &mut [MaybeUninit<T>] = &mut values.spare_capacity_mut()[..len];
-    let parts = spare.par_chunks_mut(share.max(1)).enumerate().map(|(i, part)| fill(i, part)).collect();
+    let parts: Vec<_> = (0..len.div_ceil(share.max(1))).map(|_| OnceLock::new()).collect();
+    share_chunks(spare, share, |i, part| {
+        let _ = parts[i].set(fill(i, part));
+    });
+    let parts = parts.into_iter().filter_map(OnceLock::into_inner).collect();
     // SAFETY: the capacity is there, and the caller's promise is that all values are written.
     unsafe { values.set_len(len) };
     (values, parts)

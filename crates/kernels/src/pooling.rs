@@ -11,6 +11,7 @@ use crate::region::Pads;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape::apply;
 use crate::taps::{self, Taps};
+use crate::threads::share_chunks;
 use crate::transpose::channels_last;
 
 /// Windows of a pool and how they move.
@@ -202,7 +203,7 @@ impl Operation<1> for MaxPool {
         let rows = self.batch * self.rows.outputs;
         let per_task = items_per_task(rows, row * self.rows.kernel * self.columns.kernel);
         let mut ys = vec![T::NEG_INFINITY; rows * row];
-        ys.par_chunks_mut(row * per_task).enumerate().for_each(|(task, ys)| {
+        share_chunks(&mut ys, row * per_task, |task, ys| {
             dispatch(isa, Largest { pool: self, first: task * per_task, xs, ys });
         });
         ys

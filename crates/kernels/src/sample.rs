@@ -9,6 +9,7 @@ use crate::isa::Isa;
 use crate::operation::{Custom, Operation, contiguous_nhwc, items_per_task, kernel_dtype, map_sizes};
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::threads::share_chunks;
 use crate::transpose::channels_last;
 
 /// What lies outside a map that is sampled.
@@ -158,7 +159,7 @@ impl Operation<2> for Sample {
         let (rows, row) = (self.batch * self.out_h, self.out_w * self.channels);
         let per_task = items_per_task(rows, 4 * row + 16 * self.out_w);
         let mut ys = vec![T::ZERO; rows * row];
-        ys.par_chunks_mut(per_task * row).enumerate().for_each(|(task, ys)| {
+        share_chunks(&mut ys, per_task * row, |task, ys| {
             dispatch(isa, Forward { op: self, first: task * per_task, xs, positions, ys });
         });
         ys

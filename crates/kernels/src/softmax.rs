@@ -9,6 +9,7 @@ use crate::isa::Isa;
 use crate::operation::items_per_task;
 use crate::rows::{exp_shifted, normaliser, shift, sum};
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::threads::share_chunks;
 
 /// Operations that a value costs, roughly.
 const COST: usize = 8;
@@ -70,7 +71,8 @@ impl CustomOp1 for Softmax {
                 let (n, xs) = rows(xs, layout)?;
                 let mut ys = vec![0.0; xs.len()];
                 let share = items_per_task(xs.len() / n, COST * n) * n;
-                ys.par_chunks_mut(share).zip(xs.par_chunks(share)).for_each(|(ys, xs)| {
+                share_chunks(&mut ys, share, |i, ys| {
+                    let xs = &xs[i * share..][..ys.len()];
                     dispatch(self.isa, Forward { n, scale: self.scale as f32, xs, ys });
                 });
                 CpuStorage::F32(ys)

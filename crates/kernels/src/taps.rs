@@ -5,7 +5,6 @@
 //! both lists turned round.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
@@ -13,6 +12,7 @@ use crate::operation::{Custom, Operation, contiguous_nhwc, items_per_task, kerne
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape;
+use crate::threads::share_chunks;
 use crate::transpose::channels_last;
 
 /// An input and its weight.
@@ -123,7 +123,7 @@ impl Operation<1> for Separable {
             self.columns.taps.len() / self.columns.outputs() + self.rows.taps.len() / self.rows.outputs();
         let per_task = items_per_task(rows, row * taps);
         let mut ys = vec![T::ZERO; rows * row];
-        ys.par_chunks_mut(row * per_task).enumerate().for_each(|(task, ys)| {
+        share_chunks(&mut ys, row * per_task, |task, ys| {
             dispatch(isa, Rows { map: self, first: task * per_task, xs, ys });
         });
         ys

@@ -20,6 +20,9 @@ const PATIENCE: usize = 256;
 static CALLS: AtomicUsize = AtomicUsize::new(0);
 const CALLS_PER_THREAD: usize = 4;
 
+/// Groups of small items for each thread: they even out its times.
+const GROUPS_PER_THREAD: usize = 8;
+
 thread_local! {
     /// The crew of the pass that runs on this thread.
     static CREW: RefCell<Option<Arc<Crew>>> = const { RefCell::new(None) };
@@ -97,6 +100,26 @@ pub(crate) fn share_with<T>(tasks: usize, init: impl Fn() -> T + Sync, work: imp
             (0..tasks).into_par_iter().with_max_len(1).for_each_init(&init, |state, task| work(state, task));
         }
     }
+}
+
+/// [`share`] of items that are too small to be tasks, at least `least` of them at a time.
+pub(crate) fn share_groups(items: usize, least: usize, work: impl Fn(usize) + Sync) {
+    let group = items.div_ceil(GROUPS_PER_THREAD * rayon::current_num_threads()).max(least).max(1);
+    share(items.div_ceil(group), |i| (i * group..items.min((i + 1) * group)).for_each(&work));
+}
+
+/// Runs `work(i, chunk)` for chunks of `len` values, of which the last may be shorter.
+pub(crate) fn share_chunks<T: Send>(values: &mut [T], len: usize, work: impl Fn(usize, &mut [T]) + Sync) {
+    struct Start<T>(*mut T);
+    // SAFETY: each task has a chunk of its own of values that may go to other threads.
+    unsafe impl<T: Send> Sync for Start<T> {}
+    let (len, all, start) = (len.max(1), values.len(), &Start(values.as_mut_ptr()));
+    share(all.div_ceil(len), |task| {
+        let from = task * len;
+        // SAFETY: the chunk lies inside `values`, which are borrowed until all tasks are done, and no
+        // other task has this one's number.
+        work(task, unsafe { std::slice::from_raw_parts_mut(start.0.add(from), len.min(all - from)) });
+    });
 }
 
 /// The threads that attend a pass, and the operation that is under way.
@@ -269,6 +292,24 @@ mod tests {
             }
             let squared = on_pool(|| counts(tasks, |count| share(tasks, |_| share(tasks, count))));
             assert_eq!(squared, vec![tasks; tasks]);
+            for least in [0, 1, 5, 2000] {
+                assert_eq!(counts(tasks, |count| on_pool(|| share_groups(tasks, least, count))), once);
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_cover_all_values_once() {
+        for (len, chunk) in [(0, 3), (1, 3), (3, 3), (10, 3), (1000, 7), (5, 0)] {
+            let mut values = vec![0; len];
+            on_pool(|| {
+                share_chunks(&mut values, chunk, |i, values| {
+                    for (k, value) in values.iter_mut().enumerate() {
+                        *value += i * chunk.max(1) + k + 1;
+                    }
+                })
+            });
+            assert_eq!(values, (1..=len).collect::<Vec<_>>());
         }
     }
 

@@ -2,9 +2,10 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, WithDType, bail};
-use rayon::prelude::*;
 
+use crate::operation::items_per_task;
 use crate::tape;
+use crate::threads::share_chunks;
 
 /// Side of the square that is moved at a time: its rows and columns stay in the nearest cache.
 const BLOCK: usize = 32;
@@ -37,12 +38,15 @@ impl Transpose {
             return ys;
         }
         for (xs, ys) in xs.chunks_exact(c * n).zip(ys.chunks_exact_mut(c * n)) {
-            ys.par_chunks_mut(BLOCK * c).enumerate().for_each(|(i, ys)| {
-                for from in (0..c).step_by(BLOCK) {
-                    for (j, ys) in ys.chunks_exact_mut(c).enumerate() {
-                        let at = i * BLOCK + j;
-                        for channel in from..(from + BLOCK).min(c) {
-                            ys[channel] = xs[channel * n + at];
+            let per_task = items_per_task(n.div_ceil(BLOCK), BLOCK * c) * BLOCK;
+            share_chunks(ys, per_task * c, |task, ys| {
+                for (i, ys) in ys.chunks_mut(BLOCK * c).enumerate() {
+                    let first = task * per_task + i * BLOCK;
+                    for from in (0..c).step_by(BLOCK) {
+                        for (j, ys) in ys.chunks_exact_mut(c).enumerate() {
+                            for channel in from..(from + BLOCK).min(c) {
+                                ys[channel] = xs[channel * n + first + j];
+                            }
                         }
                     }
                 }

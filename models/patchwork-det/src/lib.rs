@@ -88,4 +88,5 @@ pub use window::{Grid, MAX_STRIDE, Window};
 
 pub use zoo_core::{Detections, Detector, FrameSize, Image, SegMap, Segmenter, Streaming};
 pub use zoo_hub::{LoadOptions, Pretrained};
+pub use zoo_kernels::keep_freed_memory;
 pub use zoo_vision as vision;

@@ -9,7 +9,7 @@
 use candle_core::{CpuStorage, DType, Device, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::conv::{ConvOptions, Filters, PackedConv, TileShape, in_blocks, widest};
+use super::conv::{ConvOptions, ConvShape, Filters, PackedConv, TileShape, in_blocks, widest};
 use super::geometry::{Filter, Geometry, Phase};
 use super::tile::{Tile, compute, panels};
 use super::{Shared, SharedRead, from_nhwc, values, winograd};
@@ -89,18 +89,9 @@ impl Conv2d {
     ) -> Result<PackedConv> {
         let ConvOptions { groups, winograd, .. } = self.options;
         let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs)?;
-        let isa = Isa::current()?;
-        Ok(PackedConv::pack(
-            isa,
-            filter,
-            groups,
-            winograd,
-            per_group,
-            outputs,
-            weight,
-            None,
-            Activation::None,
-        ))
+        let act = Activation::None;
+        let shape = ConvShape { isa: Isa::current()?, filter, groups, per_group, outputs, winograd, act };
+        Ok(PackedConv::pack(shape, weight, None))
     }
 
     /// The gradient to the input, `[B, H, W, I]`, from the result's, `[B, h', w', O]`.

@@ -25,6 +25,7 @@ pub use winograd_switch::without_winograd;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 
+use crate::memory::room;
 use crate::tape;
 use crate::transpose::channels_last;
 
@@ -124,7 +125,7 @@ fn weight_values(name: &str, weight: &Tensor) -> Result<Vec<f32>> {
 /// # Safety
 /// `fill` must write all of them.
 pub(crate) unsafe fn filled(len: usize, fill: impl FnOnce(Shared)) -> Vec<f32> {
-    let mut values = Vec::with_capacity(len);
+    let mut values = room(len);
     fill(Shared(values.as_mut_ptr()));
     // SAFETY: the capacity is there, and the caller's promise is that all values are written.
     unsafe { values.set_len(len) };

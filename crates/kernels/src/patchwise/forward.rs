@@ -1,7 +1,5 @@
 //! The convolution itself.
 
-use rayon::prelude::*;
-
 use super::{Grid, Pixel, WeightOrder};
 use crate::epilogue::{Activation, Float};
 use crate::isa::Isa;
@@ -9,6 +7,7 @@ use crate::operation::items_per_task;
 use crate::packed::tile::{Tile, compute_pixels, panels};
 use crate::packed::{Shared, filled};
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::threads::{share_chunks, share_with};
 use crate::vector_math::activate;
 
 /// Pixels that go through all panels before the next: their inputs and outputs stay in the cache.
@@ -29,9 +28,9 @@ pub(super) fn packed(
     // SAFETY: the patches make up all outputs, and each is written by its own task.
     unsafe {
         filled(grid.batch * grid.out_h() * grid.out_w() * outputs, |out| {
-            (0..grid.patches()).into_par_iter().with_min_len(per_task).for_each_init(
-                Scratch::default,
-                |scratch, patch| {
+            share_with(grid.patches().div_ceil(per_task), Scratch::default, |scratch, task| {
+                for patch in task * per_task..grid.patches().min((task + 1) * per_task) {
+                    let scratch = &mut *scratch;
                     let weights = &weights[patch * stride..][..grid.weights()];
                     let task = Patch { grid, xs, weights, bias, act, out, patch, scratch };
                     if grid.is_depthwise() {
@@ -39,8 +38,8 @@ pub(super) fn packed(
                     } else {
                         dispatch(isa, Dense(task));
                     }
-                },
-            );
+                }
+            });
         })
     }
 }
@@ -245,7 +244,7 @@ impl Kernel for Depthwise<'_> {
 pub(super) fn plain<T: Float>(grid: &Grid, isa: Isa, xs: &[T], (weights, stride): (&[T], usize)) -> Vec<T> {
     let outputs = grid.options.outputs;
     let mut ys = vec![T::ZERO; grid.batch * grid.out_h() * grid.out_w() * outputs];
-    ys.par_chunks_mut(grid.patch_h * grid.out_w() * outputs).enumerate().for_each(|(strip, ys)| {
+    share_chunks(&mut ys, grid.patch_h * grid.out_w() * outputs, |strip, ys| {
         dispatch(isa, Plain { grid, xs, weights, stride, strip, ys });
     });
     ys

@@ -1,0 +1,219 @@
+//! Dense and grouped convolution with packed weights; bias, residual and activation in registers.
+//!
+//! One loop serves every filter: for each output pixel it takes a pointer to each place that the
+//! filter reads (a row of zeros where that lies in the border), so nothing is padded or unrolled
+//! beforehand. Only where a place holds fewer values than the pointers cost, in an image of three
+//! channels, are the places of a pixel copied together first.
+
+mod pack;
+mod pixels;
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{Result, Shape, Tensor, bail};
+
+pub(crate) use self::pack::{ConvShape, Filters, Panel, TileShape, in_blocks, widest};
+use self::pixels::{Gather, Part};
+use super::geometry::{Filter, Geometry};
+use super::{PackedOp, SharedRead, check_operand, filled, weight_values, winograd, with_residual};
+use crate::epilogue::Activation;
+use crate::isa::Isa;
+use crate::region::{Pads, Region};
+use crate::simd::dispatch;
+use crate::threads::share;
+use crate::transpose::channels_last;
+
+/// Bytes of input and output that a task goes over at a time: they should stay in the second cache.
+const CHUNK_BYTES: usize = 384 << 10;
+/// Multiply–adds that are worth a task of their own, and tasks a thread that even out their times.
+const TASK_MACS: usize = 1 << 18;
+const TASKS_PER_THREAD: usize = 4;
+/// Whole tiles of six, eight and twelve pixels.
+const WHOLE_TILES: usize = 24;
+/// Places with fewer values are copied together.
+const FEW_CHANNELS: usize = 5;
+
+/// How a convolution moves over its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvOptions {
+    /// Step between outputs.
+    pub stride: usize,
+    /// Step between a filter's taps.
+    pub dilation: usize,
+    /// The channels are split into so many parts that do not see each other.
+    pub groups: usize,
+    /// Whether Winograd's filtering may be used where it is faster: 3×3 filters of stride 1 between
+    /// medium channel counts, on maps that are large enough. It rounds more: about 2e-5 of the
+    /// largest output instead of 1e-6. `ZOO_WINOGRAD=0` and [`without_winograd`](crate::without_winograd)
+    /// forbid it everywhere.
+    pub winograd: bool,
+}
+
+impl Default for ConvOptions {
+    fn default() -> Self {
+        Self { stride: 1, dilation: 1, groups: 1, winograd: true }
+    }
+}
+
+/// A convolution with its weights packed for the instruction set at hand.
+#[derive(Debug, Clone)]
+pub struct PackedConv {
+    pub(crate) isa: Isa,
+    filter: Filter,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    act: Activation,
+    pub(crate) panels: Vec<Panel>,
+    /// Panel by panel `[tap][input][output]`, outputs padded to whole vectors.
+    weights: Vec<f32>,
+    /// Where Winograd's filtering may be used: the transformed filters, made when a map is first large
+    /// enough to be worth it. The positions of a filter take the taps' place.
+    transformed: Option<Arc<OnceLock<Vec<f32>>>>,
+    /// Panel by panel, padded likewise.
+    bias: Vec<f32>,
+    /// What a tap in the border reads.
+    zeros: Vec<f32>,
+}
+
+impl PackedConv {
+    /// `weight`: `[O, I / groups, kh, kw]`; `bias`: `[O]`.
+    ///
+    /// # Errors
+    /// If a shape does not fit, the weights are not f32 on the CPU, or `ZOO_ISA` is wrong.
+    pub fn new(
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        options: ConvOptions,
+        act: Activation,
+    ) -> Result<Self> {
+        let (outputs, per_group, height, width) = weight.dims4()?;
+        let ConvOptions { stride, dilation, groups, winograd } = options;
+        if stride == 0
+            || dilation == 0
+            || groups == 0
+            || !outputs.is_multiple_of(groups)
+            || height * width == 0
+        {
+            bail!(
+                "convolution: a weight of {:?} with {options:?}: stride, dilation and groups must be at least 1, and groups must divide the outputs",
+                weight.dims()
+            )
+        }
+        if let Some(bias) = bias
+            && bias.dims() != [outputs]
+        {
+            bail!("convolution: expected a bias of [{outputs}], got {:?}", bias.dims())
+        }
+        let filter = Filter { height, width, stride, dilation };
+        let weight = weight_values("convolution", weight)?;
+        let bias = bias.map(|bias| weight_values("convolution", bias)).transpose()?;
+        let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs)?;
+        let shape = ConvShape { isa: Isa::current()?, filter, groups, per_group, outputs, winograd, act };
+        Ok(Self::pack(shape, Filters::in_order(&weight, filter, per_group), bias.as_deref()))
+    }
+
+    /// Convolves a region; its border is read from the region's plane and is zero outside it.
+    /// `residual`, shaped like the result, is added before the activation.
+    ///
+    /// Result: `[B, O, h', w']` with `h' = (height + top + bottom − reach) / stride + 1`, channels
+    /// last in memory. There is no gradient: training takes the weights before they are packed.
+    ///
+    /// # Errors
+    /// If a shape does not fit, or a tensor is not f32 on the CPU.
+    pub fn forward(&self, region: &Region, pads: Pads, residual: Option<&Tensor>) -> Result<Tensor> {
+        let geometry = Geometry::new("convolution", region, self.filter, pads, self.inputs)?;
+        check_operand("convolution", &region.plane)?;
+        let gather = self.inputs < FEW_CHANNELS && self.panels.iter().all(|p| p.depth == self.inputs);
+        let planar = gather && region.plane.is_contiguous();
+        let plane = if planar { region.plane.clone() } else { channels_last(&region.plane)? };
+        let gather = gather.then(|| Gather::new(&geometry, self.inputs, planar));
+        let call = Call { conv: self, geometry, gather };
+        with_residual(call, &plane, residual)
+    }
+}
+
+/// One call of a packed convolution.
+struct Call<'a> {
+    conv: &'a PackedConv,
+    geometry: Geometry,
+    gather: Option<Gather>,
+}
+
+impl PackedConv {
+    /// The convolution of `[B, H, W, I]`, as the geometry says.
+    pub(crate) fn run(&self, geometry: Geometry, xs: &[f32]) -> Vec<f32> {
+        let gather = self.inputs < FEW_CHANNELS && self.panels.iter().all(|p| p.depth == self.inputs);
+        let gather = gather.then(|| Gather::new(&geometry, self.inputs, false));
+        Call { conv: self, geometry, gather }.compute(xs, None)
+    }
+}
+
+impl PackedOp for Call<'_> {
+    const NAME: &'static str = "convolution";
+
+    fn shape(&self) -> Shape {
+        let g = &self.geometry;
+        (g.batch, g.out_h, g.out_w, self.conv.outputs).into()
+    }
+
+    fn run(&self, xs: &[f32], residual: Option<&[f32]>) -> Result<Vec<f32>> {
+        Ok(self.compute(xs, residual))
+    }
+}
+
+impl Call<'_> {
+    fn compute(&self, xs: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
+        let Self { conv, geometry: g, gather } = *self;
+        if let Some(transformed) = &conv.transformed
+            && winograd::pays(&g, conv.inputs, conv.outputs)
+        {
+            let layer = winograd::Layer {
+                isa: conv.isa,
+                inputs: conv.inputs,
+                outputs: conv.outputs,
+                act: conv.act,
+                panels: &conv.panels,
+                weights: transformed
+                    .get_or_init(|| winograd::transform(&conv.weights, &conv.panels, conv.isa)),
+                bias: &conv.bias,
+                zeros: &conv.zeros,
+            };
+            return winograd::run(layer, &g, xs, residual);
+        }
+        let pixels = g.pixels();
+        let taps = conv.filter.taps();
+        let macs_per_pixel = conv.weights.len();
+        // Pixels a task: what fits the cache, fewer where threads would have nothing to do.
+        let threads = rayon::current_num_threads();
+        // A pixel brings stride² new places, and of the other taps' about one is not in the cache yet.
+        let bytes = 4 * (conv.inputs * taps.min(conv.filter.stride * conv.filter.stride + 1) + conv.outputs);
+        let wanted = (pixels * macs_per_pixel / TASK_MACS)
+            .clamp(1, if threads == 1 { 1 } else { TASKS_PER_THREAD * threads });
+        let chunk = (CHUNK_BYTES / bytes).min(pixels.div_ceil(wanted)).next_multiple_of(WHOLE_TILES);
+        let chunks = pixels.div_ceil(chunk);
+        // Too few pixels for all threads: the panels are shared out as well.
+        let splits = (wanted / chunks.max(1)).clamp(1, conv.panels.len().max(1));
+        let shares: Vec<_> = conv.panels.chunks(conv.panels.len().div_ceil(splits).max(1)).collect();
+        let tasks = chunks * shares.len();
+
+        // SAFETY: the tasks write every panel of every pixel, each its own.
+        unsafe {
+            filled(pixels * conv.outputs, |out| {
+                let part = |task: usize| Part {
+                    conv,
+                    geometry: g,
+                    xs: SharedRead(xs.as_ptr()),
+                    residual: residual.map(|r| SharedRead(r.as_ptr())),
+                    out,
+                    pixels: {
+                        let first = task / shares.len() * chunk;
+                        (first, chunk.min(pixels - first))
+                    },
+                    panels: shares[task % shares.len()],
+                    gather,
+                };
+                share(tasks, |task| dispatch(conv.isa, part(task)));
+            })
+        }
+    }
+}
