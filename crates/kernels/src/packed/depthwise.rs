@@ -301,7 +301,7 @@ impl<const K: usize, const D: usize, const T: usize> Kernel for Fixed<'_, K, D, 
                     each_column!(column => if column < columns {
                         let place = places[ky * columns + column].add(channel);
                         let x = if lanes == S::LANES { S::load(place) } else { S::load_first(place, lanes) };
-                        each_output!(t => if t < T && column >= t * D && column < t * D + K {
+                        each_output!(t => if t < T && (t * D..t * D + K).contains(&column) {
                             sums[t] = S::fma(x, w[column - t * D], sums[t]);
                         });
                     });
