@@ -123,7 +123,7 @@ impl PackedConv {
     pub fn forward(&self, region: &Region, pads: Pads, residual: Option<&Tensor>) -> Result<Tensor> {
         let geometry = Geometry::new("convolution", region, self.filter, pads, self.inputs)?;
         check_operand("convolution", &region.plane)?;
-        let gather = self.inputs < FEW_CHANNELS && self.panels.iter().all(|p| p.depth == self.inputs);
+        let gather = self.gathers();
         let planar = gather && region.plane.is_contiguous();
         let plane = if planar { region.plane.clone() } else { channels_last(&region.plane)? };
         let gather = gather.then(|| Gather::new(&geometry, self.inputs, planar));
@@ -140,9 +140,14 @@ struct Call<'a> {
 }
 
 impl PackedConv {
+    /// Whether the places of a pixel are copied together first.
+    fn gathers(&self) -> bool {
+        self.inputs < FEW_CHANNELS && self.panels.iter().all(|p| p.depth == self.inputs)
+    }
+
     /// The convolution of `[B, H, W, I]`, as the geometry says.
     pub(crate) fn run(&self, geometry: Geometry, xs: &[f32]) -> Vec<f32> {
-        let gather = self.inputs < FEW_CHANNELS && self.panels.iter().all(|p| p.depth == self.inputs);
+        let gather = self.gathers();
         let gather = gather.then(|| Gather::new(&geometry, self.inputs, false));
         Call { conv: self, geometry, gather }.compute(xs, None)
     }
