@@ -102,6 +102,13 @@ pub(crate) fn share_with<T>(tasks: usize, init: impl Fn() -> T + Sync, work: imp
     }
 }
 
+/// How many tasks `work` is cut into, of which `worth` makes one: no more than `per_thread` for each
+/// thread, and one where there is one thread.
+pub(crate) fn tasks_for(work: usize, worth: usize, per_thread: usize) -> usize {
+    let threads = rayon::current_num_threads();
+    (work / worth).clamp(1, if threads == 1 { 1 } else { per_thread * threads })
+}
+
 /// [`share`] of items that are too small to be tasks, at least `least` of them at a time.
 pub(crate) fn share_groups(items: usize, least: usize, work: impl Fn(usize) + Sync) {
     let group = items.div_ceil(GROUPS_PER_THREAD * rayon::current_num_threads()).max(least).max(1);

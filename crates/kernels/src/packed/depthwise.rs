@@ -11,7 +11,7 @@ use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
-use crate::threads::share;
+use crate::threads::{share, tasks_for};
 use crate::transpose::channels_last;
 use crate::vector_math::{activate, activate_all};
 
@@ -119,8 +119,7 @@ impl PackedOp for Call<'_> {
         let Self { conv, geometry: g } = self;
         let rows = g.batch * g.out_h;
         let row_macs = g.out_w * conv.weights.len();
-        let threads = rayon::current_num_threads();
-        let tasks = (rows * row_macs / TASK_MACS).clamp(1, if threads == 1 { 1 } else { 4 * threads });
+        let tasks = tasks_for(rows * row_macs, TASK_MACS, 4);
         let chunk = rows.div_ceil(tasks).max(1);
         let chunks = rows.div_ceil(chunk);
         // SAFETY: the tasks write every row, each its own.

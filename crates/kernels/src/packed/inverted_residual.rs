@@ -17,7 +17,7 @@ use super::geometry::Geometry;
 use super::{PackedOp, Shared, SharedRead, check_operand, filled, with_residual};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::threads::share;
+use crate::threads::{share, tasks_for};
 use crate::transpose::channels_last;
 use crate::vector_math::sigmoid;
 
@@ -126,8 +126,7 @@ impl PackedOp for Call<'_> {
         let gates = dispatch(block.project.isa, Gates { call: self, sums: &sums, reduce, excite });
         let map = Shared(map.as_mut_ptr());
         let weights = block.project.inputs * block.project.outputs;
-        let threads = rayon::current_num_threads();
-        let tasks = (g.pixels() * weights / TASK_MACS).clamp(1, if threads == 1 { 1 } else { 2 * threads });
+        let tasks = tasks_for(g.pixels() * weights, TASK_MACS, 2);
         let chunk = g.pixels().div_ceil(tasks).max(1);
         // SAFETY: the tasks write every pixel, each its own.
         Ok(unsafe {

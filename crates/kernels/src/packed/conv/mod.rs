@@ -20,7 +20,7 @@ use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::region::{Pads, Region};
 use crate::simd::dispatch;
-use crate::threads::share;
+use crate::threads::{share, tasks_for};
 use crate::transpose::channels_last;
 
 /// Bytes of input and output that a task goes over at a time: they should stay in the second cache.
@@ -189,11 +189,9 @@ impl Call<'_> {
         let taps = conv.filter.taps();
         let macs_per_pixel = conv.weights.len();
         // Pixels a task: what fits the cache, fewer where threads would have nothing to do.
-        let threads = rayon::current_num_threads();
         // A pixel brings stride² new places, and of the other taps' about one is not in the cache yet.
         let bytes = 4 * (conv.inputs * taps.min(conv.filter.stride * conv.filter.stride + 1) + conv.outputs);
-        let wanted = (pixels * macs_per_pixel / TASK_MACS)
-            .clamp(1, if threads == 1 { 1 } else { TASKS_PER_THREAD * threads });
+        let wanted = tasks_for(pixels * macs_per_pixel, TASK_MACS, TASKS_PER_THREAD);
         let chunk = (CHUNK_BYTES / bytes).min(pixels.div_ceil(wanted)).next_multiple_of(WHOLE_TILES);
         let chunks = pixels.div_ceil(chunk);
         // Too few pixels for all threads: the panels are shared out as well.
