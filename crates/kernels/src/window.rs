@@ -2,8 +2,9 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, bail};
-use rayon::prelude::*;
 
+use crate::operation::items_per_task;
+use crate::threads::share_chunks;
 use crate::transpose::channels_last;
 
 /// Writes `xs` (`[B, C, h, w]`) into `plane` (`[B, C, H, W]`) with its corner at (`top`, `left`) and
@@ -85,14 +86,15 @@ impl WriteWindow {
         else {
             bail!("write-window: operands are not contiguous")
         };
-        let xs = &xs[x0..x1];
-        let rows = plane[p0..p1].par_chunks_exact_mut(pw).enumerate();
-        rows.with_min_len((1usize << 14).div_ceil(w)).for_each(|(i, row)| {
-            let (plane, y) = (i / ph, i % ph);
-            if let Some(y) = y.checked_sub(self.top).filter(|&y| y < h) {
-                row[left..left + w].copy_from_slice(&xs[(plane * h + y) * w..][..w]);
-            }
-        });
+        let per_task = items_per_task(h, 2 * w);
+        for (plane, xs) in plane[p0..p1].chunks_exact_mut(ph * pw).zip(xs[x0..x1].chunks_exact(h * w)) {
+            share_chunks(&mut plane[self.top * pw..][..h * pw], per_task * pw, |task, rows| {
+                let xs = xs.chunks_exact(w).skip(task * per_task);
+                for (row, xs) in rows.chunks_exact_mut(pw).zip(xs) {
+                    row[left..left + w].copy_from_slice(xs);
+                }
+            });
+        }
         Ok(())
     }
 }

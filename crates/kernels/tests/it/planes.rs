@@ -300,18 +300,21 @@ fn channels_last_equals_candles_transpose_and_passes_its_gradient_back() {
 
 #[test]
 fn a_window_is_written_in_place_whatever_the_order_of_memory() {
-    let xs = noise(61, &[2, 5, 3, 4], DType::F32);
     let last =
         |t: &Tensor| t.permute((0, 2, 3, 1)).unwrap().contiguous().unwrap().permute((0, 3, 1, 2)).unwrap();
-    let expected = Tensor::zeros((2, 5, 7, 9), DType::F32, &Device::Cpu).unwrap();
-    let expected = expected.slice_assign(&[0..2, 0..5, 2..5, 4..8], &xs).unwrap();
-    for xs in [xs.clone(), last(&xs)] {
-        let plane = plane_for(&xs, 7, 9).unwrap();
-        assert_eq!(plane.is_contiguous(), xs.is_contiguous());
-        for window in [&xs, &last(&xs)] {
-            let written = write_window(&plane, window, 2, 4).unwrap();
-            assert_eq!(largest_difference(&written, &expected), 0.0);
-            assert_eq!(largest_difference(&plane, &expected), 0.0);
+    // The second is large enough to be shared out over threads.
+    for (b, c, h, w) in [(2, 5, 3, 4), (2, 37, 50, 60)] {
+        let xs = noise(61, &[b, c, h, w], DType::F32);
+        let expected = Tensor::zeros((b, c, h + 4, w + 5), DType::F32, &Device::Cpu).unwrap();
+        let expected = expected.slice_assign(&[0..b, 0..c, 2..h + 2, 4..w + 4], &xs).unwrap();
+        for xs in [xs.clone(), last(&xs)] {
+            let plane = plane_for(&xs, h + 4, w + 5).unwrap();
+            assert_eq!(plane.is_contiguous(), xs.is_contiguous());
+            for window in [&xs, &last(&xs)] {
+                let written = write_window(&plane, window, 2, 4).unwrap();
+                assert_eq!(largest_difference(&written, &expected), 0.0);
+                assert_eq!(largest_difference(&plane, &expected), 0.0);
+            }
         }
     }
 }
