@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use patchwork_det::plain::PlainDetector;
+use patchwork_det::reference::PlainDetector;
 use patchwork_det::{
     DetectorConfig, DetectorWeights, FrameSize, Image, LoadOptions, Mode, PatchworkDet, PolicyKind,
     Pretrained, Streaming,

@@ -47,44 +47,36 @@
 //! | one cell at the input against a chain of cells: S, Section B, Figure 11 | [`PatchworkDet::composite`], [`Memories`] |
 //! | baselines, depth, resolution, flip: S, Section C, Tables 4 and 5 | [`Mode`], [`Preset`], [`stream`] |
 //! | Tables 4 and 5 of S, Section C, beside ours; their FLOPs | [`tables`], [`flops`] |
+//! | no part of it: the single-frame detector in plain candle, which ours is held against | [`mod@reference`] |
 //! | pitfall, not in the paper: with TensorFlow's padding, anchors' centres move with the frame's size | [`anchors`] |
 
-pub mod anchors;
 mod attention;
-mod cell;
+mod check;
 pub mod config;
-pub mod detector;
 mod error;
-pub mod flops;
-pub mod loss;
 mod model;
-mod motion;
 mod net;
-pub mod parity;
-pub mod plain;
-pub mod policy;
-pub mod postprocess;
-mod preparation;
-pub mod qlearning;
-pub mod segmenter;
+mod ssd;
 pub mod stream;
-pub mod tables;
 pub mod weights;
-mod window;
-mod windowed;
 
-pub use attention::Attention;
-pub use cell::{CellStep, Memories};
+pub use attention::{policy, qlearning};
+pub use check::{flops, parity, reference, tables};
+pub use net::{detector, segmenter};
+pub use ssd::{anchors, loss, postprocess};
+
+pub use attention::network::Attention;
+pub use attention::policy::PolicyKind;
 pub use config::{DetectorConfig, Mode, Preset, SegmenterConfig, Start};
-pub use detector::DetectorNet;
 pub use error::{Error, Result};
 pub use model::{PatchworkDet, PatchworkSeg};
+pub use net::cell::{CellStep, Memories};
+pub use net::detector::DetectorNet;
+pub use net::segmenter::SegmenterNet;
+pub use net::window::{Grid, MAX_STRIDE, Window};
 pub use net::{Probe, WindowedNet};
-pub use policy::PolicyKind;
-pub use segmenter::SegmenterNet;
 pub use stream::{Step, StepTime, Stream};
 pub use weights::{DetectorWeights, SegmenterWeights};
-pub use window::{Grid, MAX_STRIDE, Window};
 
 pub use zoo_core::{Detections, Detector, FrameSize, Image, SegMap, Segmenter, Streaming};
 pub use zoo_hub::{LoadOptions, Pretrained};

@@ -14,9 +14,8 @@ use crate::detector::{DetectorNet, RawDetections};
 use crate::error::Context as _;
 use crate::net::IMAGE_CELL;
 use crate::postprocess::{Candidates, to_detections};
-use crate::preparation::Preparation;
 use crate::segmenter::{RawMask, SegmenterNet};
-use crate::stream::{Pass, Step, Stream};
+use crate::stream::{Pass, Preparation, Step, Stream};
 use crate::{Error, Result, WindowedNet};
 
 /// Logits of the mask's class at the threshold sigmoid = 0.5.

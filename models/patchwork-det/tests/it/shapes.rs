@@ -5,7 +5,7 @@ use candle_nn::{VarBuilder, VarMap};
 use patchwork_det::anchors::level_sizes;
 use patchwork_det::config::{Config, Preset};
 use patchwork_det::detector::pyramid_channels;
-use patchwork_det::plain::PlainDetector;
+use patchwork_det::reference::PlainDetector;
 use patchwork_det::{DetectorConfig, DetectorNet, FrameSize, SegmenterConfig, SegmenterNet, WindowedNet};
 
 use crate::support::{

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use patchwork_det::flops::StepCost;
-use patchwork_det::plain::PlainDetector;
+use patchwork_det::reference::PlainDetector;
 use patchwork_det::{
     Detections, DetectorConfig, DetectorWeights, Mode, PatchworkDet, PolicyKind, Pretrained, Stream,
     Streaming, WindowedNet,

@@ -6,13 +6,12 @@ use std::collections::VecDeque;
 use candle_core::{DType, Device, Tensor};
 use zoo_core::{FrameSize, Image};
 
+use crate::attention::motion::MotionMap;
+use crate::attention::policy::{Needs, Observation, Policy};
 use crate::config::Start;
 use crate::error::Context;
-use crate::motion::MotionMap;
 use crate::net::WindowedNet;
-use crate::policy::{Needs, Observation, Policy};
-use crate::preparation::Preparation;
-use crate::stream::Pass;
+use crate::stream::{Pass, Preparation};
 use crate::{Error, Grid, Memories, PolicyKind, Result, Window};
 
 /// The order in which a stream looks at windows: the start-up's, then the policy's.

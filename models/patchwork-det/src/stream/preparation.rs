@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use zoo_core::{FrameSize, Image};
 use zoo_vision::{Normalization, Region, Resize, Resizer};
 
-use crate::motion::SAMPLING;
+use crate::attention::motion::SAMPLING;
 use crate::{Result, Window};
 
 /// Resizing and normalisation of frames of one size.

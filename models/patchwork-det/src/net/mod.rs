@@ -1,5 +1,10 @@
-//! What the detector and the segmenter have in common: one forward pass that serves a whole frame
-//! and a window of it.
+//! The nets of Section 4 over the cells of Section 3.2. Here is what the detector and the segmenter have in
+//! common: one forward pass that serves a whole frame and a window of it.
+
+pub(crate) mod cell;
+pub mod detector;
+pub mod segmenter;
+pub(crate) mod window;
 
 use candle_core::{Result, Tensor};
 use zoo_core::{FrameSize, Tally};

@@ -2,6 +2,9 @@
 //!
 //! The same for the detector and the segmenter; what differs stands behind [`WindowedNet`].
 
+mod preparation;
+mod windowed;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -14,9 +17,10 @@ use zoo_vision::{Normalization, Resize};
 use crate::config::Mode;
 use crate::error::Context;
 use crate::net::WindowedNet;
-use crate::preparation::Preparation;
-use crate::windowed::Windows;
 use crate::{Error, Memories, Result, Window};
+
+pub(crate) use preparation::Preparation;
+use windowed::Windows;
 
 /// The state of one stream: which frame is next, and what the cells remember.
 ///

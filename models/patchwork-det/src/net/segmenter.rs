@@ -11,9 +11,9 @@ use zoo_kernels::Activation;
 use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Tap};
 
 use crate::Grid;
-use crate::attention::Attention;
+use crate::attention::network::Attention;
 use crate::config::SegmenterConfig;
-use crate::detector::C4_BLOCK;
+use crate::net::detector::C4_BLOCK;
 use crate::net::{Probe, RESTORE_CELL, WindowedNet, seen_like};
 
 /// Features that the 3×3 laterals read, finest first: strides 4, 8, 16.

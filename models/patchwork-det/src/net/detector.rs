@@ -11,7 +11,7 @@ use zoo_kernels::{Activation, Region, channels_last};
 use zoo_layers::{ConvNormAct, ConvSpec, MobileNetV2, Pointwise, Surroundings, Tap};
 
 use crate::Grid;
-use crate::attention::{Attention, restored_size};
+use crate::attention::network::{Attention, restored_size};
 use crate::config::DetectorConfig;
 use crate::net::{Probe, RESTORE_CELL, WindowedNet, seen_like};
 
