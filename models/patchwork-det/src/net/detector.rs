@@ -39,29 +39,24 @@ pub fn pyramid_channels(depth: f64) -> [usize; PYRAMID_LAYERS] {
     [512.0, 256.0, 256.0, 128.0].map(|base: f64| ((base * depth) as usize).max(16))
 }
 
-/// The cells of a windowed level, by name. What a head predicts for the window is remembered like a
+/// The names of a windowed level's cells. What a head predicts for the window is remembered like a
 /// feature map, so the predictions for the rest of the frame persist.
-mod cells {
+struct LevelCells {
     /// The features that both predictors of the level read.
-    pub fn features(level: usize) -> String {
-        format!("head.{level}")
-    }
-
+    features: &'static str,
     /// Class scores of the frame.
-    pub fn classes(level: usize) -> String {
-        format!("cls.{level}")
-    }
-
+    classes: &'static str,
     /// Box codes of the frame.
-    pub fn boxes(level: usize) -> String {
-        format!("box.{level}")
-    }
-
+    boxes: &'static str,
     /// Where the frame has been predicted at all.
-    pub fn seen(level: usize) -> String {
-        format!("seen.{level}")
-    }
+    seen: &'static str,
 }
+
+/// The cells of C4's heads and of C5's.
+const LEVEL_CELLS: [LevelCells; WINDOWED_LEVELS] = [
+    LevelCells { features: "head.0", classes: "cls.0", boxes: "box.0", seen: "seen.0" },
+    LevelCells { features: "head.1", classes: "cls.1", boxes: "box.1", seen: "seen.1" },
+];
 
 /// Predictions for all anchors of the full frame, before decoding.
 #[derive(Debug, Clone)]
@@ -257,14 +252,16 @@ impl WindowedNet for DetectorNet {
         let mut predictions = Predictions::new(self.classes);
 
         // High-resolution heads, on the window; what they say of the rest of the frame persists.
-        for (level, (head, features)) in windowed.iter().zip([&c4, &c5]).enumerate() {
-            let (class, boxes) = head.forward(&around.place(&cells::features(level), features)?)?;
+        for (level, ((head, cells), features)) in
+            windowed.iter().zip(&LEVEL_CELLS).zip([&c4, &c5]).enumerate()
+        {
+            let (class, boxes) = head.forward(&around.place(cells.features, features)?)?;
             probe(&format!("cls{level}.win"), &class)?;
             probe(&format!("box{level}.win"), &boxes)?;
             predictions.push(
-                &around.place(&cells::classes(level), &class)?.plane,
-                &around.place(&cells::boxes(level), &boxes)?.plane,
-                &around.place(&cells::seen(level), &seen_like(&class)?)?.plane,
+                &around.place(cells.classes, &class)?.plane,
+                &around.place(cells.boxes, &boxes)?.plane,
+                &around.place(cells.seen, &seen_like(&class)?)?.plane,
             )?;
         }
 

@@ -26,10 +26,8 @@ const RESTORED: usize = 17;
 const LOGITS_CELL: &str = "logits";
 const SEEN_CELL: &str = "seen";
 
-/// The cell of a 3×3 lateral's input.
-fn lateral_cell(i: usize) -> String {
-    format!("lateral.{i}")
-}
+/// The cells of the 3×3 laterals' inputs.
+const LATERAL_CELLS: [&str; LATERALS.len()] = ["lateral.0", "lateral.1", "lateral.2"];
 
 /// Scores for the full frame at stride 4, before upsampling.
 #[derive(Debug, Clone)]
@@ -127,8 +125,8 @@ impl WindowedNet for SegmenterNet {
 
         // Top-down: the coarse sum doubled by repetition, plus the next finer lateral.
         let mut sum = self.top.forward(&last)?;
-        for (i, (tap, lateral)) in taps.iter().zip(&self.laterals).enumerate().rev() {
-            let features = around.place(&lateral_cell(i), tap)?;
+        for ((tap, lateral), cell) in taps.iter().zip(&self.laterals).zip(LATERAL_CELLS).rev() {
+            let features = around.place(cell, tap)?;
             let (_, _, h, w) = tap.dims4()?;
             sum = lateral.forward_region_add(&features, &sum.upsample_nearest2d(h, w)?)?;
         }
