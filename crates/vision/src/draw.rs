@@ -50,7 +50,7 @@ pub struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self { min_score: 0.0, scores: true, mask_alpha: 0.5, outside: 0.7, text_height: None }
+        Self { min_score: 0.0, scores: true, mask_alpha: 0.5, outside: 0.45, text_height: None }
     }
 }
 

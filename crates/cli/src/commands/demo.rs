@@ -29,6 +29,8 @@ const SMALL: FrameSize = FrameSize::new(280, 420);
 const CELL: FrameSize = FrameSize::new(360, 540);
 /// Frames of the overview, in twelfths of the clip: both prints on their way.
 const SHOWN: [usize; 3] = [3, 5, 8];
+/// Below the overview.
+const LEGEND: &str = "Box: an object, with its score; a colour a class. White frame: all that is computed; the dark rest is remembered";
 /// Of `demo_modes`: the two that the pictures show.
 const SINGLE_FRAME: usize = 0;
 const MOTION: usize = 3;
@@ -62,7 +64,7 @@ pub fn run(args: &DemoArgs) -> Result<Outcome> {
     let mut overview = photographs(&model, &args.out)?;
     overview.extend(clip(&model, args, &folders)?);
     let tiles: Vec<(&Image, &str)> = overview.iter().map(|(image, text)| (image, text.as_str())).collect();
-    write::image(args.out.join("overview.png"), &draw::montage(&tiles, 3)?)?;
+    write::image(args.out.join("overview.png"), &draw::caption(&draw::montage(&tiles, 3)?, LEGEND)?)?;
     note(format_args!(
         "\nin {0}: overview.png, clip.gif, the photographs with boxes; annotated/, the clip's frames with boxes and \
          windows; frames/, the same frames as they are, for `zoo run` and `zoo eval patchwork-det {0}/frames` \
@@ -139,7 +141,7 @@ fn clip(
             (drawn(&small, &scaled(single, SMALL), None), "single frame"),
             (
                 drawn(&small, &scaled(found, SMALL), window.map(|w| scale(w, image.size(), SMALL))),
-                "M=4 N=2 motion, a quarter of the work",
+                "white frame: all that is computed (M=4 N=2 motion)",
             ),
         ];
         let halves: Vec<(&Image, &str)> = halves.iter().map(|(image, text)| (image, *text)).collect();
@@ -148,7 +150,7 @@ fn clip(
             let within = inside(image.size(), CELL);
             let window = window.map(|w| scale(w, image.size(), within));
             let tile = drawn(&resize(image, within, Resize::Pil)?, &scaled(found, within), window);
-            tiles.push((tile, format!("clip, frame {t}: the window in yellow, M=4 N=2 motion")));
+            tiles.push((tile, format!("clip, frame {t}: a window of a quarter, where most has moved")));
         }
         progress.step();
     }

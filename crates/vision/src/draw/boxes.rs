@@ -3,13 +3,14 @@
 use zoo_core::{BBox, Detection, Detections, FrameSize, Image};
 
 use super::canvas::{Paint, blend, fill, for_each_pixel, outline};
-use super::color::{class_color, text_on};
+use super::color::{class_color, edging, text_on};
 use super::text::{Line, Weight, fitted};
 use super::{Style, line_width};
 
-/// Drawn under every line and chip, so that it shows on any background.
-const SHADOW: Paint = Paint { rgb: [0; 3], alpha: 0.35 };
-const WINDOW: Paint = Paint { rgb: [255, 214, 10], alpha: 1.0 };
+/// What a line or chip is edged with, on both sides together, in pixels.
+const EDGING: f32 = 2.0;
+/// White, since no class has it.
+const WINDOW: [u8; 3] = [255; 3];
 
 /// Draws each object's box in its class's colour, and a chip with its name and score. The best
 /// objects come out on top, and their chips get the best places.
@@ -49,7 +50,7 @@ pub fn bbox(image: &mut Image, bbox: BBox, text: Option<&str>, rgb: [u8; 3], sty
     }
 }
 
-/// Highlights the rectangle that a model looked at: a bright frame, and everything outside dimmed.
+/// Highlights the rectangle that a model looked at: a white frame, and everything outside dimmed.
 pub fn window(image: &mut Image, window: BBox, style: &Style) {
     let size = image.size();
     let Some(area) = visible(window, size) else { return };
@@ -63,13 +64,13 @@ pub fn window(image: &mut Image, window: BBox, style: &Style) {
     });
     let line = line_width(style.text_height_for(size)) * 1.25;
     let edge = inset(area, line / 2.0);
-    outline(image, edge, 0.0, line + 2.0, SHADOW);
-    outline(image, edge, 0.0, line, WINDOW);
+    outline(image, edge, 0.0, line + EDGING, edging(WINDOW));
+    outline(image, edge, 0.0, line, Paint::solid(WINDOW));
 }
 
 fn frame(image: &mut Image, area: BBox, rgb: [u8; 3], line: f32) {
     let edge = inset(area, line / 2.0);
-    outline(image, edge, line, line + 2.0, SHADOW);
+    outline(image, edge, line, line + EDGING, edging(rgb));
     outline(image, edge, line, line, Paint::solid(rgb));
 }
 
@@ -136,7 +137,7 @@ impl Chip {
 
     fn draw(&self, image: &mut Image, place: BBox, rgb: [u8; 3]) {
         let radius = (self.height * 0.2).round();
-        outline(image, place, radius, 2.0, SHADOW);
+        outline(image, place, radius, EDGING, edging(rgb));
         fill(image, place, radius, Paint::solid(rgb));
         let baseline = place.y0 + (self.height + self.line.cap_height) / 2.0;
         self.line.draw(image, place.x0 + self.padding, baseline, text_on(rgb));

@@ -1,5 +1,7 @@
 //! The palette of classes.
 
+use super::canvas::Paint;
+
 /// Thirty-six colours in three rounds of twelve hues, chosen in OKLCh: neighbours in the list lie far
 /// apart in hue, each round is as saturated as the screen allows, the second is lighter than the first
 /// and the third darker.
@@ -49,13 +51,26 @@ pub fn class_color(class_id: usize) -> [u8; 3] {
     PALETTE.get(slot).copied().unwrap_or([255; 3])
 }
 
-/// Near black or white, whichever reads better on a background (WCAG's relative luminance).
+/// WCAG's relative luminance, 0..=1.
+fn luminance(rgb: [u8; 3]) -> f32 {
+    let [r, g, b] = rgb.map(|value| (f32::from(value) / 255.0).powf(2.2));
+    0.2126 * r + 0.7152 * g + 0.0722 * b
+}
+
+/// What edges a line: light beside the palette's dark colours, which get lost in pictures that are as dark, and
+/// dark beside all others.
+pub(super) fn edging(rgb: [u8; 3]) -> Paint {
+    const DARK: f32 = 0.25;
+    if luminance(rgb) < DARK {
+        Paint { rgb: [255; 3], alpha: 0.8 }
+    } else {
+        Paint { rgb: [0; 3], alpha: 0.5 }
+    }
+}
+
+/// Near black or white, whichever reads better on a background.
 pub(super) fn text_on(background: [u8; 3]) -> [u8; 3] {
     const INK: [u8; 3] = [16, 18, 22];
-    let luminance = |rgb: [u8; 3]| {
-        let [r, g, b] = rgb.map(|value| (f32::from(value) / 255.0).powf(2.2));
-        0.2126 * r + 0.7152 * g + 0.0722 * b
-    };
     let own = luminance(background) + 0.05;
     if 1.05 / own > own / (luminance(INK) + 0.05) { [255; 3] } else { INK }
 }
@@ -85,14 +100,15 @@ mod tests {
     fn text_contrasts_with_every_class_colour() {
         assert_eq!(text_on([255, 255, 0]), [16, 18, 22]);
         assert_eq!(text_on([0, 0, 120]), [255; 3]);
-        let luminance = |rgb: [u8; 3]| {
-            let [r, g, b] = rgb.map(|value| (f32::from(value) / 255.0).powf(2.2));
-            0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05
+        let contrast = |a: [u8; 3], b: [u8; 3]| {
+            let (a, b) = (luminance(a) + 0.05, luminance(b) + 0.05);
+            a.max(b) / a.min(b)
         };
         for class in 0..36 {
-            let (a, b) = (luminance(class_color(class)), luminance(text_on(class_color(class))));
-            let contrast = a.max(b) / a.min(b);
-            assert!(contrast >= 4.0, "class {class}: contrast {contrast}");
+            let color = class_color(class);
+            let (text, line) = (contrast(color, text_on(color)), contrast(color, edging(color).rgb));
+            assert!(text >= 4.0, "class {class}: text contrast {text}");
+            assert!(line >= 3.0, "class {class}: edging contrast {line}");
         }
     }
 }
