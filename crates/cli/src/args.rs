@@ -127,19 +127,21 @@ fn refuse_pickle(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The inputs themselves stand among the arguments of the command's help, their options under this.
+const INPUT: &str = "Input";
+
 /// What to look at.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Input")]
 pub struct InputArgs {
     /// Pictures, folders, patterns ('*.jpg'), clips (Y4M, GIF, APNG; other video with feature ffmpeg), - for
     /// standard input
     #[arg(value_name = "INPUT", required_unless_present = "selftest")]
     pub inputs: Vec<String>,
     /// Pictures or frames of each input, from its start
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = INPUT)]
     pub limit: Option<usize>,
     /// Take every frame as a picture of its own, folders and clips included
-    #[arg(long)]
+    #[arg(long, help_heading = INPUT)]
     pub stills: bool,
 }
 
@@ -153,6 +155,9 @@ pub struct OutputArgs {
     /// Write no pictures
     #[arg(long, conflicts_with = "out")]
     no_draw: bool,
+    /// Leave out objects below this score
+    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = share)]
+    pub score: f32,
     /// Print one JSON object a picture or frame
     #[arg(long)]
     pub json: bool,
@@ -163,9 +168,6 @@ pub struct OutputArgs {
     /// they count from 0
     #[arg(long, value_name = "FILE")]
     pub coco: Option<PathBuf>,
-    /// Leave out objects below this score
-    #[arg(long, value_name = "S", default_value_t = 0.5, value_parser = share)]
-    pub score: f32,
     /// Add the time of each result, and a table of times after single pictures and after each clip
     #[arg(long)]
     pub timings: bool,
@@ -179,7 +181,8 @@ impl OutputArgs {
     }
 }
 
-/// Everything that running a model takes. Options that only one model has are a group of that model's
+/// Everything that running a model takes, in the order of its help: what goes in and comes out, then the model's, then
+/// how it is computed. Options that only one model has are a group of that model's
 /// module; other models refuse them.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -188,14 +191,14 @@ pub struct RunArgs {
     #[command(flatten)]
     pub output: OutputArgs,
     #[command(flatten)]
+    pub patchwork: patchwork::StreamArgs,
+    #[command(flatten)]
     pub weights: WeightArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
     /// Pictures to process at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one, help_heading = "Computing")]
     pub batch: usize,
-    #[command(flatten)]
-    pub patchwork: patchwork::StreamArgs,
 }
 
 /// A count of 1 or more.

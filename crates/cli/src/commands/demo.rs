@@ -150,7 +150,7 @@ fn clip(
             let within = inside(image.size(), CELL);
             let window = window.map(|w| scale(w, image.size(), within));
             let tile = drawn(&resize(image, within, Resize::Pil)?, &scaled(found, within), window);
-            tiles.push((tile, format!("clip, frame {t}: a window of a quarter, where most has moved")));
+            tiles.push((tile, format!("clip, frame {t}: the window, a quarter, is where most has moved")));
         }
         progress.step();
     }

@@ -42,14 +42,21 @@ const NAME: &str = "patchwork-det";
 #[derive(Parser)]
 #[command(name = NAME, version, about = "Patchwork (ICCV 2019): objects in pictures and video, a window a frame")]
 pub struct Demo {
-    /// Configuration
-    #[arg(long, value_name = "PRESET", default_value = "coco", value_parser = Preset::ALL.map(Preset::name))]
-    preset: String,
-    #[command(flatten)]
-    run: RunArgs,
     /// Say what is loaded from where (-vv: everything)
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    #[command(flatten)]
+    run: RunArgs,
+    /// Configuration
+    #[arg(
+        long,
+        value_name = "PRESET",
+        default_value = "coco",
+        value_parser = Preset::ALL.map(Preset::name),
+        help_heading = stream_args::HEADING,
+        display_order = 0
+    )]
+    preset: String,
 }
 
 impl Demo {

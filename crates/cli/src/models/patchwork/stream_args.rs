@@ -15,13 +15,19 @@ const USUAL_ROWS: usize = 384;
 /// The paper's grid.
 const DEFAULT_GRID: (usize, usize) = (4, 2);
 
+/// What the help lists the model's options under.
+pub const HEADING: &str = "patchwork-det";
+
 /// Options of patchwork-det.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "patchwork-det")]
+#[command(next_help_heading = HEADING)]
 pub struct StreamArgs {
     /// Boxes or a mask
     #[arg(long, value_enum, value_name = "TASK")]
     pub task: Option<Task>,
+    /// The size that frames are resized to; multiples of 32·M for windows
+    #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = frame_size)]
+    pub size: Option<FrameSize>,
     /// sf, windows, interval=K[,delay=D], or in one word: m4n2-motion [default for clips: windows]
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     pub mode: Option<Mode>,
@@ -43,9 +49,6 @@ pub struct StreamArgs {
     /// The backbone's depth multiplier, for random or own weights
     #[arg(long, value_name = "ALPHA")]
     pub depth: Option<f64>,
-    /// The size that frames are resized to; multiples of 32·M for windows
-    #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = frame_size)]
-    pub size: Option<FrameSize>,
     /// Check on random weights that windows come to compute what whole frames do, property by property; needs
     /// no input
     #[arg(long)]
