@@ -82,7 +82,9 @@ impl Candidates {
                 raw.boxes.dims()
             )
         }
-        let logits = raw.logits.get(index)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let classes = raw.logits.dim(2)?;
+        let logits = raw.logits.get(index)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let logits: Vec<&[f32]> = logits.chunks_exact(classes.max(1)).collect();
         let codes = raw.boxes.get(index)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         let seen = raw.seen.get(index)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         Ok(Self::from_rows(&logits, codes.as_chunks().0, &seen, anchors, cfg))
@@ -90,18 +92,25 @@ impl Candidates {
 
     /// The same from plain rows, one an anchor: logits of K classes, box codes, whether it was seen.
     pub fn from_rows(
-        logits: &[Vec<f32>],
+        logits: &[impl AsRef<[f32]>],
         codes: &[[f32; BOX_CODE]],
         seen: &[f32],
         anchors: &[Anchor],
         cfg: &PostProcess,
     ) -> Self {
         let mut out = Vec::new();
+        let least = least_logit(cfg);
         let rows = logits.iter().zip(codes).zip(seen.iter().zip(anchors));
         for (anchor, ((logits, &code), (&seen, prior))) in rows.enumerate() {
+            let logits = logits.as_ref();
+            // Nearly all anchors show nothing: their scores, an exponential each, need not be known.
+            if logits.iter().skip(1).filter(|&&logit| logit >= least).count() == 0 {
+                continue;
+            }
+            let score_of = scorer(logits, cfg.scores);
             let mut bbox = None;
-            for (class, score) in class_scores(logits, cfg.scores).enumerate().skip(1) {
-                let score = score * seen;
+            for (class, &logit) in logits.iter().enumerate().skip(1).filter(|&(_, &logit)| logit >= least) {
+                let score = score_of(logit) * seen;
                 if score > cfg.score_threshold {
                     let bbox = *bbox.get_or_insert_with(|| prior.decode(code).map(|v| v.clamp(0.0, 1.0)));
                     out.push(Candidate { class, score, bbox, anchor });
@@ -137,8 +146,19 @@ impl Candidates {
     }
 }
 
-/// The scores of one anchor's classes, background first.
-fn class_scores(logits: &[f32], scores: Scores) -> impl Iterator<Item = f32> {
+/// No logit below this one scores more than the threshold; what lies above has to be looked at.
+fn least_logit(cfg: &PostProcess) -> f32 {
+    // Further from the threshold than any rounding of the score.
+    let share = 0.999 * f64::from(cfg.score_threshold);
+    match cfg.scores {
+        Scores::Sigmoid if share > 0.0 && share < 1.0 => (share / (1.0 - share)).ln() as f32,
+        // A class's share depends on the others.
+        Scores::Sigmoid | Scores::Softmax => f32::NEG_INFINITY,
+    }
+}
+
+/// How the logits of one anchor become scores.
+fn scorer(logits: &[f32], scores: Scores) -> impl Fn(f32) -> f32 {
     let (shift, sum) = match scores {
         Scores::Sigmoid => (0.0, 0.0),
         Scores::Softmax => {
@@ -146,10 +166,10 @@ fn class_scores(logits: &[f32], scores: Scores) -> impl Iterator<Item = f32> {
             (largest, logits.iter().map(|l| (l - largest).exp()).sum())
         }
     };
-    logits.iter().map(move |&logit| match scores {
+    move |logit| match scores {
         Scores::Sigmoid => 1.0 / (1.0 + (-logit).exp()),
         Scores::Softmax => (logit - shift).exp() / sum,
-    })
+    }
 }
 
 /// Boxes in pixels of the source image, with names; classes that the labels do not name are left out.
@@ -217,10 +237,32 @@ mod tests {
 
     #[test]
     fn softmax_scores_sum_to_one() {
-        let sum: f32 = class_scores(&[1.0, 100.0, -3.0], Scores::Softmax).sum();
+        let logits = [1.0, 100.0, -3.0];
+        let sum: f32 = logits.map(scorer(&logits, Scores::Softmax)).iter().sum();
         assert!((sum - 1.0).abs() < 1e-6);
-        let nan: Vec<f32> = class_scores(&[f32::NAN, 1.0], Scores::Sigmoid).collect();
-        assert!(nan[0].is_nan());
+        assert!(scorer(&[f32::NAN, 1.0], Scores::Sigmoid)(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn logits_that_are_passed_over_score_too_little() {
+        let mut logits: Vec<f32> = (-4000..4000).map(|i| i as f32 / 200.0).collect();
+        logits.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN]);
+        for score_threshold in [-0.5, 0.0, 1e-6, 0.01, 0.3, 0.5, 0.99, 0.9999999, 1.0, 2.0] {
+            let cfg = PostProcess { score_threshold, ..PostProcess::default() };
+            // Around the threshold in the smallest steps.
+            let share = score_threshold.clamp(1e-7, 0.999_999);
+            let (mut near, edge) = (vec![], (share / (1.0 - share)).ln());
+            let (mut up, mut down) = (edge, edge);
+            for _ in 0..2000 {
+                (up, down) = (up.next_up(), down.next_down());
+                near.extend([up, down]);
+            }
+            for logit in logits.iter().copied().chain(near) {
+                let expected = 1.0 / (1.0 + (-logit).exp()) > score_threshold;
+                let found = Candidates::from_rows(&[[9.0, logit]], &[[0.0; 4]], &[1.0], &[ANCHOR], &cfg);
+                assert_eq!(found.0.len() == 1, expected, "logit {logit}, threshold {score_threshold}");
+            }
+        }
     }
 
     #[test]
