@@ -93,8 +93,8 @@ impl Answer for Detections {
 
 impl Answer for SegMap {
     fn fields(&self) -> Fields<'_> {
-        let labels = self.labels.iter().map(AsRef::as_ref);
-        Fields::Mask { coverage: labels.zip(self.coverage()).collect() }
+        let shares = self.legend.iter().zip(self.coverage());
+        Fields::Mask { coverage: shares.map(|(class, found)| (class.name.as_ref(), found.share)).collect() }
     }
 
     fn draw(&self, image: &mut Image, style: &Style) -> Result<()> {

@@ -14,6 +14,16 @@ pub enum Error {
         /// Bytes that were given.
         got: usize,
     },
+    /// A class map that does not hold one class a pixel.
+    #[error("a class map of {size:#} needs {expected} classes, one a pixel, got {got}")]
+    ClassCount {
+        /// The size that was asked for.
+        size: FrameSize,
+        /// Pixels that such a map has.
+        expected: usize,
+        /// Classes that were given.
+        got: usize,
+    },
     /// A width or height of zero.
     #[error("an image needs at least one row and one column, got {0:#}")]
     EmptyImage(FrameSize),

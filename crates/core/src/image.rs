@@ -27,6 +27,16 @@ impl FrameSize {
     pub const fn area(self) -> usize {
         self.height.saturating_mul(self.width)
     }
+
+    /// An error if the rectangle of `size` at (`top`, `left`) leaves a picture of this size.
+    pub(crate) fn check_inside(self, top: usize, left: usize, size: Self) -> Result<()> {
+        let inside =
+            |from: usize, len: usize, all: usize| from.checked_add(len).is_some_and(|end| end <= all);
+        if inside(top, size.height, self.height) && inside(left, size.width, self.width) {
+            return Ok(());
+        }
+        Err(Error::OutsideImage { top, left, height: size.height, width: size.width, size: self })
+    }
 }
 
 impl fmt::Display for FrameSize {
@@ -130,17 +140,7 @@ impl Image {
     /// # Errors
     /// If the rectangle is empty or leaves the picture.
     pub fn crop(&self, top: usize, left: usize, size: FrameSize) -> Result<Self> {
-        let inside =
-            |from: usize, len: usize, all: usize| from.checked_add(len).is_some_and(|end| end <= all);
-        if !inside(top, size.height, self.size.height) || !inside(left, size.width, self.size.width) {
-            return Err(Error::OutsideImage {
-                top,
-                left,
-                height: size.height,
-                width: size.width,
-                size: self.size,
-            });
-        }
+        self.size.check_inside(top, left, size)?;
         let mut pixels = Vec::with_capacity(checked_bytes(size)?);
         for row in self.pixels.chunks_exact(self.size.width * 3).skip(top).take(size.height) {
             pixels.extend(row.iter().skip(3 * left).take(3 * size.width));

@@ -1,10 +1,13 @@
-//! Class names of the data sets that the zoo's weights were trained on.
+//! Class names of the data sets that the zoo's weights were trained on; of segmentation data sets colours and file
+//! numbers, too.
 
 mod imagenet;
+mod segmentation;
 
 use std::borrow::Cow;
 
 pub use imagenet::IMAGENET_1K;
+pub use segmentation::{CAMVID_11, CAMVID_12, CITYSCAPES_19, SegClass, SegLabels, VOC_21};
 
 /// Class names by index; `None` where the data set leaves a number unused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::FrameSize;
+use crate::{Error, FrameSize, Result, SegClass};
 
 /// An axis-aligned box in pixels of the original image: (x0, y0) is its top left corner, (x1, y1)
 /// its bottom right one, exclusive, so that width = x1 − x0.
@@ -117,24 +117,75 @@ impl Detections {
 pub struct SegMap {
     /// The image's size.
     pub size: FrameSize,
-    /// Class index of each pixel, row by row.
+    /// Class index of each pixel, row by row; [`SegMap::IGNORED`] where a label file says nothing.
     pub classes: Vec<u8>,
-    /// Names of the classes, by index.
-    pub labels: Vec<Cow<'static, str>>,
+    /// The classes by index: names, colours, and the numbers of the data set's files.
+    pub legend: Cow<'static, [SegClass]>,
 }
 
 impl SegMap {
-    /// The share of pixels of each class, in the order of `labels`.
-    pub fn coverage(&self) -> Vec<f32> {
-        let mut counts = vec![0usize; self.labels.len()];
+    /// Stands in true labels where a pixel does not count; no net predicts it.
+    pub const IGNORED: u8 = 255;
+
+    /// Takes one class a pixel, row by row. Classes that the legend does not name have no name and no colour of their
+    /// own, and are nothing wrong.
+    ///
+    /// # Errors
+    /// If the number of classes is not the number of pixels.
+    pub fn new(
+        size: FrameSize,
+        classes: Vec<u8>,
+        legend: impl Into<Cow<'static, [SegClass]>>,
+    ) -> Result<Self> {
+        if classes.len() != size.area() {
+            return Err(Error::ClassCount { size, expected: size.area(), got: classes.len() });
+        }
+        Ok(Self { size, classes, legend: legend.into() })
+    }
+
+    /// The share of pixels of each class, in the legend's order. Pixels without a class count as pixels, so that the
+    /// shares may sum to less than 1.
+    pub fn coverage(&self) -> Vec<ClassShare> {
+        let mut counts = [0usize; 256];
         for &class in &self.classes {
             if let Some(count) = counts.get_mut(usize::from(class)) {
                 *count += 1;
             }
         }
         let all = self.classes.len().max(1) as f32;
-        counts.into_iter().map(|n| n as f32 / all).collect()
+        let classes = self.legend.iter().zip(counts).enumerate();
+        classes
+            .map(|(class_id, (class, count))| ClassShare {
+                class_id,
+                label: class.name.clone(),
+                share: count as f32 / all,
+            })
+            .collect()
     }
+
+    /// A copy of the rectangle of `size` whose first pixel is (`top`, `left`).
+    ///
+    /// # Errors
+    /// If the rectangle leaves the map.
+    pub fn crop(&self, top: usize, left: usize, size: FrameSize) -> Result<Self> {
+        self.size.check_inside(top, left, size)?;
+        let mut classes = Vec::with_capacity(size.area());
+        for row in self.classes.chunks_exact(self.size.width.max(1)).skip(top).take(size.height) {
+            classes.extend(row.iter().skip(left).take(size.width));
+        }
+        Self::new(size, classes, self.legend.clone())
+    }
+}
+
+/// How much of a picture one class covers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassShare {
+    /// Class index.
+    pub class_id: usize,
+    /// The class's name.
+    pub label: Cow<'static, str>,
+    /// Share of all pixels, in 0..=1.
+    pub share: f32,
 }
 
 /// One guess about what a whole image shows.
@@ -167,13 +218,33 @@ mod tests {
         assert_eq!(empty.iou(&empty), 0.0);
     }
 
+    const LEGEND: [SegClass; 2] =
+        [SegClass::new("background", 0, [0; 3]), SegClass::new("object", 1, [200, 0, 0])];
+
+    fn map(height: usize, width: usize, classes: &[u8]) -> Result<SegMap> {
+        SegMap::new(FrameSize::new(height, width), classes.to_vec(), LEGEND.to_vec())
+    }
+
     #[test]
     fn coverage_counts_pixels_per_class() {
-        let map = SegMap {
-            size: FrameSize::new(1, 4),
-            classes: vec![0, 1, 1, 1],
-            labels: vec!["background".into(), "object".into()],
-        };
-        assert_eq!(map.coverage(), [0.25, 0.75]);
+        let coverage = map(1, 5, &[0, 1, 1, 1, SegMap::IGNORED]).unwrap().coverage();
+        let shares: Vec<_> = coverage.iter().map(|c| (c.class_id, c.label.as_ref(), c.share)).collect();
+        assert_eq!(shares, [(0, "background", 0.2), (1, "object", 0.6)]);
+    }
+
+    #[test]
+    fn a_map_has_one_class_a_pixel() {
+        let error = map(2, 3, &[0; 5]).unwrap_err().to_string();
+        assert_eq!(error, "a class map of 2×3 (rows × columns) needs 6 classes, one a pixel, got 5");
+    }
+
+    #[test]
+    fn a_part_of_a_map_has_the_named_pixels() {
+        let whole = map(3, 4, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]).unwrap();
+        let part = whole.crop(1, 2, FrameSize::new(2, 2)).unwrap();
+        assert_eq!((part.size, part.classes.as_slice()), (FrameSize::new(2, 2), &[6, 7, 10, 11][..]));
+        assert_eq!(part.legend, whole.legend);
+        assert!(whole.crop(2, 0, FrameSize::new(2, 2)).is_err());
+        assert!(whole.crop(0, usize::MAX, FrameSize::new(1, 2)).is_err());
     }
 }

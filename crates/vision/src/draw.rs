@@ -22,12 +22,15 @@
 mod boxes;
 mod canvas;
 mod color;
+mod legend;
 mod mask;
 mod panel;
 mod text;
 
 pub use boxes::{bbox, detections, window};
 pub use color::class_color;
+pub use legend::legend;
+pub(crate) use mask::color_of;
 pub use mask::mask;
 pub use panel::{caption, montage};
 

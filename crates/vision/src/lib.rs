@@ -19,7 +19,7 @@
 //! | [`Source`], [`Frames`] | pictures of a folder or pattern, frames of a clip, standard input |
 //! | [`Resizer`], [`resize()`] | one exact function a convention, whole or part |
 //! | [`Preprocess`], [`Normalization`] | pictures to tensors, and boxes back to the picture's pixels |
-//! | [`draw`] | boxes, masks, windows, captions, montages |
+//! | [`draw`] | boxes, masks, windows, legends, captions, montages |
 //! | [`write`](mod@write) | pictures, animations, masks, JSON lines, COCO results, CSV |
 //!
 //! Feature `ffmpeg` reads any video that an installed `ffmpeg` reads, through a pipe.

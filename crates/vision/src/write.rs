@@ -14,9 +14,9 @@ use std::path::Path;
 
 use image::ImageEncoder;
 use image::codecs::jpeg::JpegEncoder;
-use zoo_core::{Image, SegMap};
+use zoo_core::{FrameSize, Image, SegMap};
 
-use crate::draw::class_color;
+use crate::draw::{class_color, color_of};
 use crate::{Error, Result};
 pub use animation::Animation;
 use atomic::AtomicFile;
@@ -56,25 +56,48 @@ fn still(path: &Path, image: &Image, format: StillFormat) -> Result<()> {
     file.finish()
 }
 
-/// Writes a class map as a PNG whose pixels are the class numbers, with the classes' colours as its
-/// palette: a viewer shows colours, a program reads labels. A class 0 named `background` is black.
+/// Writes a class map as a PNG whose pixels are the class indices, with the classes' colours as its
+/// palette: a viewer shows colours, a program reads labels.
 ///
 /// # Errors
 /// If the file cannot be written.
 pub fn mask(path: impl AsRef<Path>, map: &SegMap) -> Result<()> {
-    let path = path.as_ref();
-    let has_background = map.labels.first().is_some_and(|label| label == "background");
-    let palette: Vec<u8> = (0..256)
-        .flat_map(|class| if class == 0 && has_background { [0; 3] } else { class_color(class) })
+    let colors = (0..=u8::MAX).map(|class| color_of(map, class));
+    indexed(path.as_ref(), map.size, &map.classes, &colors.collect::<Vec<_>>())
+}
+
+/// The same with the numbers of the data set's own files ([`SegClass::id`](zoo_core::SegClass::id)) for pixels, as a
+/// benchmark's server takes them; [`SegMap::IGNORED`] where the legend has no such class.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn mask_of_ids(path: impl AsRef<Path>, map: &SegMap) -> Result<()> {
+    let mut ids = [SegMap::IGNORED; 256];
+    let mut colors: Vec<[u8; 3]> = (0..=u8::MAX).map(|id| class_color(id.into())).collect();
+    for (class, (index, id)) in map.legend.iter().zip(ids.iter_mut().enumerate()) {
+        *id = class.id;
+        if let (Some(color), Ok(index)) = (colors.get_mut(usize::from(class.id)), u8::try_from(index)) {
+            *color = color_of(map, index);
+        }
+    }
+    let pixels: Vec<u8> = map
+        .classes
+        .iter()
+        .map(|&class| ids.get(usize::from(class)).copied().unwrap_or(SegMap::IGNORED))
         .collect();
+    indexed(path.as_ref(), map.size, &pixels, &colors)
+}
+
+/// A PNG of eight-bit indices.
+fn indexed(path: &Path, size: FrameSize, pixels: &[u8], colors: &[[u8; 3]]) -> Result<()> {
     let side = |length: usize| u32::try_from(length).map_err(|error| encoding(path, error));
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, side(map.size.width)?, side(map.size.height)?);
+    let mut encoder = png::Encoder::new(&mut bytes, side(size.width)?, side(size.height)?);
     encoder.set_color(png::ColorType::Indexed);
     encoder.set_depth(png::BitDepth::Eight);
-    encoder.set_palette(palette);
+    encoder.set_palette(colors.as_flattened().to_vec());
     let written = encoder.write_header().and_then(|mut writer| {
-        writer.write_image_data(&map.classes)?;
+        writer.write_image_data(pixels)?;
         writer.finish()
     });
     written.map_err(|error| encoding(path, error))?;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
-use zoo_core::{Detections, FrameSize, Image, SegMap, Streaming};
+use zoo_core::{Detections, FrameSize, Image, SegClass, SegMap, Streaming};
 use zoo_kernels::on_pool;
+use zoo_vision::draw::class_color;
 
 use crate::anchors::{Anchor, anchors, level_sizes};
 use crate::config::{DetectorConfig, Mode, SegmenterConfig};
@@ -20,6 +21,9 @@ use crate::{Error, Result, WindowedNet};
 
 /// Logits of the mask's class at the threshold sigmoid = 0.5.
 const MASK_THRESHOLD: f32 = 0.0;
+/// What the segmenter tells apart.
+static MASK_CLASSES: [SegClass; 2] =
+    [SegClass::new("background", 0, [0; 3]), SegClass::new("object", 1, class_color(1))];
 
 /// The Patchwork detector: net, preparation and decoding.
 ///
@@ -281,7 +285,7 @@ impl Streaming for PatchworkSeg {
 }
 
 fn two_class_map(size: FrameSize, classes: Vec<u8>) -> SegMap {
-    SegMap { size, classes, labels: vec![Cow::Borrowed("background"), Cow::Borrowed("object")] }
+    SegMap { size, classes, legend: Cow::Borrowed(&MASK_CLASSES) }
 }
 
 /// The object's mask at the source's size: logits (their mean over both views) resized bilinearly,

@@ -44,11 +44,10 @@ const PALETTE: [[u8; 3]; 36] = [
     [15, 121, 253],
 ];
 
-/// The colour of a class: the same everywhere, one of 36.
-pub fn class_color(class_id: usize) -> [u8; 3] {
+/// The colour of a class whose data set names none: the same everywhere, one of 36.
+pub const fn class_color(class_id: usize) -> [u8; 3] {
     // 0 is most often the background, so that the first colour goes to class 1.
-    let slot = class_id.wrapping_add(PALETTE.len() - 1) % PALETTE.len();
-    PALETTE.get(slot).copied().unwrap_or([255; 3])
+    PALETTE[class_id.wrapping_add(PALETTE.len() - 1) % PALETTE.len()]
 }
 
 /// WCAG's relative luminance, 0..=1.

@@ -6,8 +6,8 @@ use super::text::{Weight, fitted};
 use super::text_height;
 use crate::Result;
 
-const PANEL: [u8; 3] = [24, 26, 31];
-const CAPTION: [u8; 3] = [233, 236, 239];
+pub(super) const PANEL: [u8; 3] = [24, 26, 31];
+pub(super) const CAPTION: [u8; 3] = [233, 236, 239];
 
 /// The picture with a dark strip below that holds one line of text, cut where it does not fit.
 ///
@@ -59,7 +59,7 @@ fn captioned(image: &Image, text: &str, cell: FrameSize, type_height: f32, strip
 }
 
 /// Copies a picture into another, as far as it fits.
-fn paste(onto: &mut Image, image: &Image, top: usize, left: usize) {
+pub(super) fn paste(onto: &mut Image, image: &Image, top: usize, left: usize) {
     let width = onto.width();
     let rows = onto.pixels_mut().chunks_exact_mut(width * 3).skip(top);
     for (row, source) in rows.zip(image.pixels().chunks_exact(image.width() * 3)) {

@@ -1,6 +1,7 @@
 //! Drawing: what is where, and that nothing odd breaks it.
 
-use zoo_core::{BBox, Detection, Detections, FrameSize, Image, SegMap};
+use zoo_core::labels;
+use zoo_core::{BBox, Detection, Detections, FrameSize, Image, SegClass, SegMap};
 use zoo_vision::draw::{self, Style, class_color};
 
 fn gray(height: usize, width: usize) -> Image {
@@ -114,19 +115,20 @@ fn a_window_dims_the_outside_only() {
 #[test]
 fn a_mask_tints_by_class_with_firm_edges() {
     let size = FrameSize::new(4, 6);
-    let classes = (0..24).map(|i| u8::from(i % 6 >= 2)).collect();
-    let labels = vec!["background".into(), "cat".into()];
-    let map = SegMap { size, classes, labels };
+    let classes = (0..24).map(|i| if i == 18 { 255 } else { u8::from(i % 6 >= 2) }).collect();
+    let cat = SegClass::new("cat", 1, [20, 250, 90]);
+    let legend = vec![SegClass::new("background", 0, [0; 3]), cat.clone()];
+    let map = SegMap::new(size, classes, legend).unwrap();
     let mut image = gray(4, 6);
     draw::mask(&mut image, &map, &Style::default()).unwrap();
-    let mixed =
-        |alpha: f32| class_color(1).map(|c| (128.0 * (1.0 - alpha) + f32::from(c) * alpha).round() as u8);
+    let mixed = |alpha: f32| cat.color.map(|c| (128.0 * (1.0 - alpha) + f32::from(c) * alpha).round() as u8);
     assert_eq!(image.get(1, 0), Some([128; 3]), "background");
     assert_eq!(image.get(1, 1), Some([128; 3]), "background at the edge");
     assert_eq!(image.get(1, 2), Some(mixed(0.9)), "edge");
     assert_eq!(image.get(1, 4), Some(mixed(0.5)), "inside");
+    assert_eq!(image.get(3, 0), Some([128; 3]), "does not count");
 
-    let named = SegMap { labels: vec!["sky".into(), "road".into()], ..map.clone() };
+    let named = SegMap { legend: vec![SegClass::new("sky", 0, [9; 3]), cat].into(), ..map.clone() };
     let mut image = gray(4, 6);
     draw::mask(&mut image, &named, &Style::default()).unwrap();
     assert_ne!(image.get(1, 0), Some([128; 3]), "a class 0 that is no background is tinted");
@@ -136,6 +138,22 @@ fn a_mask_tints_by_class_with_firm_edges() {
         error,
         "this class map is for images of 4×6, got one of 4×5 (rows × columns); draw it on the frame that it was made from"
     );
+}
+
+#[test]
+fn a_legend_shows_each_class_below_the_picture() {
+    let image = gray(100, 160);
+    let titled = draw::legend(&image, labels::CITYSCAPES_19.classes()).unwrap();
+    assert_eq!(titled.crop(0, 0, image.size()).unwrap(), image);
+    let strip = titled.crop(100, 0, FrameSize::new(titled.height() - 100, 160)).unwrap();
+    for class in labels::CITYSCAPES_19.classes() {
+        assert!(count(&strip, class.color) > 30, "{} is not there", class.name);
+    }
+    let two = draw::legend(&image, &labels::CITYSCAPES_19.classes()[..2]).unwrap();
+    assert!(two.height() < titled.height() && two.height() > 100, "{}", two.size());
+    let long = SegClass::new("a class whose name is much longer than the picture is wide", 0, [1, 2, 250]);
+    assert!(count(&draw::legend(&gray(40, 60), &[long]).unwrap(), [1, 2, 250]) > 30);
+    assert_eq!(draw::legend(&image, &[]).unwrap(), image);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::slice::from_ref;
 
-use zoo_core::{BBox, Detection, Detections, FrameSize, Image, SegMap};
+use zoo_core::{BBox, Detection, Detections, FrameSize, Image, SegClass, SegMap};
 use zoo_vision::write::{self, Animation, CocoResults, Csv, JsonLines, OutputFolder, Record, StillFormat};
 use zoo_vision::{Frame, Source, read};
 
@@ -130,8 +130,18 @@ fn results_never_replace_an_input_or_each_other() {
 }
 
 fn map() -> SegMap {
-    let labels = vec!["background".into(), "cat".into()];
-    SegMap { size: FrameSize::new(2, 3), classes: vec![0, 1, 1, 0, 255, 1], labels }
+    let legend = vec![SegClass::new("background", 7, [0, 0, 0]), SegClass::new("cat", 33, [64, 0, 200])];
+    SegMap::new(FrameSize::new(2, 3), vec![0, 1, 1, 0, 255, 5], legend).unwrap()
+}
+
+/// The palette's indices that an indexed PNG holds.
+fn indices(path: &Path) -> Vec<u8> {
+    let mut reader =
+        png::Decoder::new(std::io::BufReader::new(fs::File::open(path).unwrap())).read_info().unwrap();
+    let mut labels = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut labels).unwrap();
+    assert_eq!(reader.info().color_type, png::ColorType::Indexed);
+    labels
 }
 
 #[test]
@@ -139,16 +149,21 @@ fn masks_hold_labels_and_show_colours() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mask.png");
     write::mask(&path, &map()).unwrap();
-    let mut reader =
-        png::Decoder::new(std::io::BufReader::new(fs::File::open(&path).unwrap())).read_info().unwrap();
-    let mut labels = vec![0; reader.output_buffer_size().unwrap()];
-    reader.next_frame(&mut labels).unwrap();
-    assert_eq!(reader.info().color_type, png::ColorType::Indexed);
-    assert_eq!(labels, map().classes);
+    assert_eq!(indices(&path), map().classes);
     let shown = read(&path).unwrap();
-    assert_eq!(shown.get(0, 0), Some([0; 3]));
-    assert_eq!(shown.get(0, 1), Some(zoo_vision::draw::class_color(1)));
-    assert_eq!(shown.get(1, 1), Some(zoo_vision::draw::class_color(255)));
+    assert_eq!((shown.get(0, 0), shown.get(0, 1)), (Some([0; 3]), Some([64, 0, 200])));
+    assert_eq!(shown.get(1, 1), Some([224, 224, 192]), "does not count");
+    assert_eq!(shown.get(1, 2), Some(zoo_vision::draw::class_color(5)), "not in the legend");
+}
+
+#[test]
+fn masks_of_ids_hold_the_data_sets_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ids.png");
+    write::mask_of_ids(&path, &map()).unwrap();
+    assert_eq!(indices(&path), [7, 33, 33, 7, 255, 255]);
+    let shown = read(&path).unwrap();
+    assert_eq!((shown.get(0, 0), shown.get(0, 1)), (Some([0; 3]), Some([64, 0, 200])));
 }
 
 /// A dot that wanders over a resting picture.
