@@ -21,6 +21,7 @@
 //! | [`channels_last`] | input | |
 //! | [`max_pool2d`], [`avg_pool2d`], [`adaptive_avg_pool2d`], [`global_avg_pool2d`] | input | |
 //! | [`resize2d`] | input | |
+//! | [`resize_argmax`] | (labels) | |
 //! | [`grid_sample`], [`warp`] | input and positions | |
 //! | [`deform_conv2d`] | input, offset, mask, weight and bias | |
 //! | [`PackedDeformConv`], [`PackedTransposedConv`] | (inference) | |
@@ -55,6 +56,7 @@ mod epilogue;
 mod fma_peak;
 mod gate;
 mod isa;
+mod label_map;
 mod memory;
 mod nms;
 mod norm;
@@ -86,6 +88,7 @@ pub use epilogue::Activation;
 pub use fma_peak::fma_peak;
 pub use gate::gate;
 pub use isa::Isa;
+pub use label_map::resize_argmax;
 pub use memory::keep_freed_memory;
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};

@@ -18,7 +18,7 @@ pub enum Interpolation {
 }
 
 impl Interpolation {
-    fn taps(self, inputs: usize, outputs: usize) -> Taps {
+    pub(crate) fn taps(self, inputs: usize, outputs: usize) -> Taps {
         let last = inputs - 1;
         Taps::new(inputs, outputs, |output, taps| {
             let position = match self {

@@ -4,6 +4,7 @@
 
 mod batch_norm;
 mod deform;
+mod label_map;
 mod packed;
 mod patchwise;
 mod planes;
