@@ -7,7 +7,7 @@
 //! | [`vid`] | ImageNet VID mAP at IoU 0.5, with ILSVRC's rule for small boxes as an option |
 //! | [`agreement`] | how much of a reference run's boxes a cheaper run keeps |
 //! | [`davis`] | region similarity J and boundary measure F of binary masks |
-//! | [`segment`] | confusion matrix, IoU by class, mIoU, pixel accuracy |
+//! | [`segment`] | confusion matrix, IoU by class and mIoU by either rule, pixel and class accuracy |
 //! | [`classify`] | top-k accuracy |
 //! | [`latency`] | mean, deviation and percentiles of times, frames a second |
 //!
