@@ -4,7 +4,7 @@
     python scripts/goldens/resize.py
 
 For each pair of sizes the file holds `CASE.input` (u8 [H, W, 3]) and, from each framework,
-`CASE.pil`, `CASE.opencv`, `CASE.nearest` (u8) and `CASE.half_pixel`, `CASE.tensorflow1` (f32), all
+`CASE.pil`, `CASE.pil_bicubic`, `CASE.opencv`, `CASE.nearest` (u8) and `CASE.half_pixel`, `CASE.tensorflow1` (f32), all
 [h, w, 3]. Pillow 13 swaps the passes when rows shrink and columns grow; all weights trained so far saw
 the older order. The pictures are noise over a slope, from a fixed seed, so that every pixel counts.
 """
@@ -56,6 +56,7 @@ def main() -> None:
         tensors |= {
             f"{name}.input": rgb,
             f"{name}.pil": np.asarray(as_pil.resize((width, height), Image.BILINEAR)),
+            f"{name}.pil_bicubic": np.asarray(as_pil.resize((width, height), Image.BICUBIC)),
             f"{name}.nearest": np.asarray(as_pil.resize((width, height), Image.NEAREST)),
             f"{name}.opencv": cv2.resize(rgb, (width, height), interpolation=cv2.INTER_LINEAR),
             f"{name}.half_pixel": half_pixel[0].permute(1, 2, 0).numpy(),

@@ -165,6 +165,14 @@ pub enum Error {
         /// The shorter side after resizing.
         shorter: usize,
     },
+    /// A picture that is larger than what it is to be padded to.
+    #[error("cannot pad a picture of {picture:#} to {size}: it is larger; resize or cut it first")]
+    Pad {
+        /// The picture's size.
+        picture: FrameSize,
+        /// The input's size.
+        size: FrameSize,
+    },
     /// A file could not be written.
     #[error("cannot write {}: {source}; check that its folder exists, is writable and has room", path.display())]
     Write {

@@ -50,12 +50,7 @@ impl Normalization {
     /// # Errors
     /// If the device refuses the tensor.
     pub fn tensor(&self, image: &Image, device: &Device) -> Result<Tensor> {
-        let pixels = image.pixels().chunks_exact(3);
-        let mut planes = Vec::with_capacity(image.pixels().len());
-        for channel in 0..3 {
-            planes.extend(pixels.clone().filter_map(|rgb| rgb.get(channel)).map(|&x| f32::from(x)));
-        }
-        self.tensor_of(planes, image.size(), device)
+        self.tensor_of(planes(image), image.size(), device)
     }
 
     /// Planes `[3, H, W]` of values 0..=255 as a tensor `[1, 3, H, W]` of f32.
@@ -66,6 +61,13 @@ impl Normalization {
         self.apply(&mut planes);
         Ok(Tensor::from_vec(planes, (1, 3, size.height, size.width), device)?)
     }
+}
+
+/// A picture, as it is, as planes `[3, H, W]` of values 0..=255.
+fn planes(image: &Image) -> Vec<f32> {
+    let pixels = image.pixels().chunks_exact(3);
+    let channel = |channel: usize| pixels.clone().filter_map(move |rgb| rgb.get(channel));
+    (0..3).flat_map(channel).map(|&x| f32::from(x)).collect()
 }
 
 /// How a picture of any shape fills a net's input.
@@ -83,6 +85,13 @@ pub enum Fit {
         /// The input's size.
         size: FrameSize,
         /// Colour of the borders.
+        fill: [u8; 3],
+    },
+    /// Not resized: the picture at the top left, the rest to the right and below it filled. It must fit inside.
+    Pad {
+        /// The input's size.
+        size: FrameSize,
+        /// Colour of the rest.
         fill: [u8; 3],
     },
     /// The shorter side resized to `shorter` (the longer by the same factor, rounded down), then a
@@ -119,26 +128,26 @@ impl Preprocess {
     /// The net's input `[1, 3, H, W]`, and the way back to the picture's own pixels.
     ///
     /// # Errors
-    /// If a size is empty or a crop larger than what it is cut from.
+    /// If a size is empty, a crop larger than what it is cut from, or a picture to be padded larger than the input.
     pub fn tensor(&self, image: &Image, device: &Device) -> Result<(Tensor, Mapping)> {
         let mapping = Mapping::new(image.size(), self.fit)?;
-        let resizer = Resizer::new(image.size(), mapping.resized, self.resize)?;
+        let resizer = || Resizer::new(image.size(), mapping.resized, self.resize);
         let planes = match self.fit {
-            Fit::Stretch { .. } => resizer.planes(image)?,
+            Fit::Stretch { .. } => resizer()?.planes(image)?,
             Fit::CenterCrop { .. } => {
                 let region = Region::window(mapping.top, mapping.left, mapping.input);
-                resizer.region(image, &region)?
+                resizer()?.region(image, &region)?
             }
-            Fit::Letterbox { fill, .. } => {
-                letterbox(&resizer.planes(image)?, mapping.resized, &mapping, fill)
-            }
+            Fit::Letterbox { fill, .. } => bordered(&resizer()?.planes(image)?, &mapping, fill),
+            Fit::Pad { fill, .. } => bordered(&planes(image), &mapping, fill),
         };
         Ok((self.normalization.tensor_of(planes, mapping.input, device)?, mapping))
     }
 }
 
-fn letterbox(planes: &[f32], inner: FrameSize, mapping: &Mapping, fill: [u8; 3]) -> Vec<f32> {
-    let outer = mapping.input;
+/// Resized planes in their place in the input, whose other pixels get one colour.
+fn bordered(planes: &[f32], mapping: &Mapping, fill: [u8; 3]) -> Vec<f32> {
+    let (inner, outer) = (mapping.resized, mapping.input);
     let mut filled = Vec::with_capacity(3 * outer.area());
     for (plane, fill) in planes.chunks_exact(inner.area().max(1)).zip(fill.map(f32::from)) {
         let start = filled.len();
@@ -160,7 +169,7 @@ pub struct Mapping {
     resized: FrameSize,
     input: FrameSize,
     /// For [`Fit::CenterCrop`] the part cut off before the input's first row and column; for
-    /// [`Fit::Letterbox`] the border before the picture's.
+    /// [`Fit::Letterbox`] the border before the picture's, and 0 for the others.
     top: usize,
     left: usize,
     cut: bool,
@@ -170,9 +179,12 @@ impl Mapping {
     /// The mapping of pictures of one size.
     ///
     /// # Errors
-    /// If a size is empty or a crop larger than what it is cut from.
+    /// If a size is empty, a crop larger than what it is cut from, or a picture to be padded larger than the input.
     pub fn new(original: FrameSize, fit: Fit) -> Result<Self> {
-        let (Fit::Stretch { size } | Fit::Letterbox { size, .. } | Fit::CenterCrop { size, .. }) = fit;
+        let (Fit::Stretch { size }
+        | Fit::Letterbox { size, .. }
+        | Fit::Pad { size, .. }
+        | Fit::CenterCrop { size, .. }) = fit;
         for size in [original, size] {
             if size.area() == 0 {
                 return Err(zoo_core::Error::EmptyImage(size).into());
@@ -191,6 +203,10 @@ impl Mapping {
                 let resized = FrameSize::new(height, width);
                 Ok(Self { resized, top: (size.height - height) / 2, left: (size.width - width) / 2, ..whole })
             }
+            Fit::Pad { .. } if original.height > size.height || original.width > size.width => {
+                Err(Error::Pad { picture: original, size })
+            }
+            Fit::Pad { .. } => Ok(Self { resized: original, ..whole }),
             Fit::CenterCrop { shorter, .. } => {
                 let (short, long) =
                     (original.height.min(original.width), original.height.max(original.width));
@@ -215,6 +231,12 @@ impl Mapping {
     /// The net's input size.
     pub fn input(&self) -> FrameSize {
         self.input
+    }
+
+    /// The input's pixels that show the picture: the first row and column, and the size. The whole input but for
+    /// [`Fit::Letterbox`] and [`Fit::Pad`].
+    pub fn picture(&self) -> (usize, usize, FrameSize) {
+        if self.cut { (0, 0, self.input) } else { (self.top, self.left, self.resized) }
     }
 
     /// A box in input pixels, in pixels of the original picture; not clipped.

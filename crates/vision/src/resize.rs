@@ -6,6 +6,7 @@
 //! | | source coordinate of output pixel x | neighbours | arithmetic |
 //! |---|---|---|---|
 //! | [`Resize::Pil`] | (x + ½)·s | all within max(s, 1) of it, triangle weights | weights in 22-bit fixed point; columns first, rounded to u8, then rows |
+//! | [`Resize::PilBicubic`] | (x + ½)·s | all within 2·max(s, 1) of it, cubic weights | as above |
 //! | [`Resize::HalfPixel`] | (x + ½)·s − ½, at least 0 | 2 × 2 | f32 |
 //! | [`Resize::TensorFlow1`] | x·s | 2 × 2 | f32 |
 //! | [`Resize::OpenCv`] | (x + ½)·s − ½ | 2 × 2 | weights in 11-bit fixed point, rounded to u8 |
@@ -15,16 +16,16 @@
 
 mod bilinear;
 mod fixed_point;
-mod triangle;
+mod pillow;
 
 use zoo_core::{FrameSize, Image};
 
 use crate::{Error, Result};
 use bilinear::Lerp;
 use fixed_point::FixedLerp;
-use triangle::Triangle;
+use pillow::{Filter, Weights};
 
-/// Whose bilinear (or nearest) resizing to reproduce.
+/// Whose resizing to reproduce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -32,6 +33,8 @@ pub enum Resize {
     /// Pillow's `BILINEAR` (up to version 12), which is also torchvision's on pictures: antialiased
     /// when shrinking.
     Pil,
+    /// Pillow's `BICUBIC`, likewise: sharper, and may step over the values it lies between.
+    PilBicubic,
     /// torch's `interpolate(mode="bilinear", align_corners=False)`, TensorFlow 2's without antialias.
     HalfPixel,
     /// TensorFlow 1's `resize_bilinear` (`half_pixel_centers=False`), the object detection API's.
@@ -114,7 +117,7 @@ pub struct Resizer {
 /// Source positions and weights along (rows, columns).
 #[derive(Debug, Clone)]
 enum Taps {
-    Triangle(Triangle, Triangle),
+    Pillow(Weights, Weights),
     Lerp(Vec<Lerp>, Vec<Lerp>),
     FixedLerp(Vec<FixedLerp>, Vec<FixedLerp>),
     Nearest(Vec<usize>, Vec<usize>),
@@ -132,8 +135,10 @@ impl Resizer {
             }
         }
         let (rows, columns) = ((from.height, to.height), (from.width, to.width));
+        let pillow = |filter| Taps::Pillow(Weights::new(filter, rows), Weights::new(filter, columns));
         let taps = match convention {
-            Resize::Pil => Taps::Triangle(Triangle::new(rows), Triangle::new(columns)),
+            Resize::Pil => pillow(Filter::Triangle),
+            Resize::PilBicubic => pillow(Filter::Cubic),
             Resize::HalfPixel => Taps::Lerp(bilinear::half_pixel(rows), bilinear::half_pixel(columns)),
             Resize::TensorFlow1 => Taps::Lerp(bilinear::tensorflow1(rows), bilinear::tensorflow1(columns)),
             Resize::OpenCv => Taps::FixedLerp(fixed_point::rows(rows), fixed_point::columns(columns)),
@@ -215,7 +220,7 @@ impl Resizer {
     fn sample(&self, image: &Image, region: &Region, put: impl FnMut([f32; 3])) {
         let source = Pixels { bytes: image.pixels(), width: self.from.width };
         match &self.taps {
-            Taps::Triangle(rows, columns) => triangle::sample(source, rows, columns, region, put),
+            Taps::Pillow(rows, columns) => pillow::sample(source, rows, columns, region, put),
             Taps::Lerp(rows, columns) => bilinear::sample(source, rows, columns, region, put),
             Taps::FixedLerp(rows, columns) => fixed_point::sample(source, rows, columns, region, put),
             Taps::Nearest(rows, columns) => {

@@ -5,6 +5,8 @@ mod decode;
 #[cfg(test)]
 mod draw;
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod normalize;
 #[cfg(test)]
 mod pictures;

@@ -71,6 +71,25 @@ fn a_letterbox_keeps_the_shape_and_fills_the_rest() {
 }
 
 #[test]
+fn padding_leaves_the_picture_at_the_top_left() {
+    let image = pattern(5, 7);
+    let fit = Fit::Pad { size: FrameSize::new(8, 10), fill: [0; 3] };
+    let preprocess = Preprocess { fit, resize: Resize::Pil, normalization: Normalization::Unit };
+    let (tensor, mapping) = preprocess.tensor(&image, &Device::Cpu).unwrap();
+    assert_eq!(tensor.dims(), [1, 3, 8, 10]);
+    assert_eq!(mapping.picture(), (0, 0, image.size()));
+    let inside = tensor.narrow(2, 0, 5).unwrap().narrow(3, 0, 7).unwrap();
+    assert_eq!(values(&inside), values(&Normalization::Unit.tensor(&image, &Device::Cpu).unwrap()));
+    let sum = |tensor: &Tensor| values(tensor).iter().map(|&x| f64::from(x)).sum::<f64>();
+    assert_eq!(sum(&tensor), sum(&inside), "the rest is black");
+    let error = Mapping::new(FrameSize::new(9, 10), fit).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "cannot pad a picture of 9×10 (rows × columns) to 8×10: it is larger; resize or cut it first"
+    );
+}
+
+#[test]
 fn boxes_come_back_whatever_the_shapes() {
     let bbox = BBox::new(3.25, 1.5, 17.0, 9.75);
     for original in [(1, 1), (7, 300), (300, 7), (480, 640), (641, 359), (224, 224)] {

@@ -6,8 +6,9 @@ use safetensors::SafeTensors;
 use zoo_core::{FrameSize, Image};
 use zoo_vision::{Region, Resize, Resizer, resize};
 
-const CONVENTIONS: [(&str, Resize); 5] = [
+const CONVENTIONS: [(&str, Resize); 6] = [
     ("pil", Resize::Pil),
+    ("pil_bicubic", Resize::PilBicubic),
     ("nearest", Resize::Nearest),
     ("opencv", Resize::OpenCv),
     ("half_pixel", Resize::HalfPixel),

@@ -1,4 +1,4 @@
-//! Pillow's `BILINEAR`: a triangle filter that widens when shrinking, in 22-bit fixed point.
+//! Pillow's filters, which widen when shrinking, in 22-bit fixed point.
 //!
 //! Columns are always resized before rows, as up to Pillow 12. Pillow 13 swaps the two where rows
 //! shrink and columns grow, which moves some values by one.
@@ -9,29 +9,60 @@ use super::{Pixels, Region};
 const PRECISION_BITS: u32 = 32 - 8 - 2;
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
+/// What a source position weighs, by its distance.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Filter {
+    /// Two positions.
+    Triangle,
+    /// Four positions, the outer ones below 0: Keys' cubic with a = −½.
+    Cubic,
+}
+
+impl Filter {
+    /// How far it reaches.
+    fn support(self) -> f64 {
+        match self {
+            Self::Triangle => 1.0,
+            Self::Cubic => 2.0,
+        }
+    }
+
+    fn weight(self, distance: f64) -> f64 {
+        const A: f64 = -0.5;
+        let x = distance.abs();
+        match self {
+            Self::Triangle => (1.0 - x).max(0.0),
+            Self::Cubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+            Self::Cubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+            Self::Cubic => 0.0,
+        }
+    }
+}
+
 /// Weights of each output position along one axis: `weights[spans[x]]` belong to the source positions
 /// from `starts[x]` on.
 #[derive(Debug, Clone)]
-pub(super) struct Triangle {
+pub(super) struct Weights {
     starts: Vec<usize>,
     spans: Vec<std::ops::Range<usize>>,
     weights: Vec<i32>,
 }
 
-impl Triangle {
-    pub(super) fn new((from, to): (usize, usize)) -> Self {
+impl Weights {
+    pub(super) fn new(filter: Filter, (from, to): (usize, usize)) -> Self {
         let scale = from as f64 / to as f64;
-        let support = scale.max(1.0);
+        let widened = scale.max(1.0);
+        let support = filter.support() * widened;
         let mut taps = Self { starts: Vec::new(), spans: Vec::new(), weights: Vec::new() };
         for x in 0..to {
             let centre = (x as f64 + 0.5) * scale;
             let first = (centre - support + 0.5).max(0.0) as usize;
             let end = ((centre + support + 0.5) as usize).min(from);
-            let weight = |i: usize| (1.0 - ((i as f64 - centre + 0.5) / support).abs()).max(0.0);
+            let weight = |i: usize| filter.weight((i as f64 - centre + 0.5) * (1.0 / widened));
             let sum: f64 = (first..end).map(weight).sum();
             let fixed = |i: usize| {
                 let share = if sum == 0.0 { weight(i) } else { weight(i) / sum };
-                (share * f64::from(1 << PRECISION_BITS) + 0.5) as i32
+                (share * f64::from(1 << PRECISION_BITS)).round() as i32
             };
             let begin = taps.weights.len();
             taps.weights.extend((first..end).map(fixed));
@@ -54,8 +85,8 @@ fn round(sum: i32) -> u8 {
 /// Filters along rows into bytes, then down the columns.
 pub(super) fn sample(
     source: Pixels<'_>,
-    rows: &Triangle,
-    columns: &Triangle,
+    rows: &Weights,
+    columns: &Weights,
     region: &Region,
     mut put: impl FnMut([f32; 3]),
 ) {
