@@ -91,6 +91,81 @@ pub enum Error {
         /// Endings that would have done.
         expected: String,
     },
+    /// A folder that holds no segmentation data set that is known.
+    #[error(
+        "{name} holds no labelled pictures that can be told: expected the folders `gtFine` (Cityscapes), \
+         `SegmentationClass` (PASCAL VOC), `test_labels` (CamVid) or `testannot` (CamVid of the SegNet tutorial) in it"
+    )]
+    NotLabelled {
+        /// The folder.
+        name: String,
+    },
+    /// Pictures without labels, or labels without pictures.
+    #[error(
+        "{alone} of {all} files have no partner in {pictures} and {labels}, the first is {first}; \
+         every picture needs its label file and the other way round: copy the data set anew"
+    )]
+    Unpaired {
+        /// The folder of the pictures.
+        pictures: String,
+        /// The folder of the labels.
+        labels: String,
+        /// Files without a partner.
+        alone: usize,
+        /// Pictures and lonely labels.
+        all: usize,
+        /// One of them.
+        first: String,
+    },
+    /// A list of pictures, some of which are not there.
+    #[error("{list} names {missing} files that are not there, the first is {first}; copy the data set anew")]
+    Listed {
+        /// The list.
+        list: String,
+        /// How many are not there.
+        missing: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// A label file that cannot be understood.
+    #[error("cannot read labels from {name}: {reason}")]
+    Labels {
+        /// The file.
+        name: String,
+        /// What was expected, what was there.
+        reason: String,
+    },
+    /// A label file with a number that its data set does not use.
+    #[error(
+        "{name} holds {value} at row {row}, column {column}, which is no label of {data_set} ({classes} classes); \
+         is this another data set, or a picture of the labels instead of the labels?"
+    )]
+    LabelValue {
+        /// The file.
+        name: String,
+        /// The number.
+        value: u8,
+        /// Where it is.
+        row: usize,
+        /// Where it is.
+        column: usize,
+        /// The data set.
+        data_set: &'static str,
+        /// Classes that it has.
+        classes: usize,
+    },
+    /// Labels of another size than their picture.
+    #[error("labels {labels} are {got:#}, their picture {image} is {expected}; take both from one release")]
+    LabelSize {
+        /// The label file.
+        labels: String,
+        /// Its size.
+        got: FrameSize,
+        /// The picture.
+        image: String,
+        /// Its size.
+        expected: FrameSize,
+    },
     /// A damaged or unusual Y4M stream.
     #[error("{name} is not a Y4M video that can be read: {reason}")]
     Y4m {

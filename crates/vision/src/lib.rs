@@ -17,6 +17,7 @@
 //! |---|---|
 //! | [`read`], [`decode`] | one picture from a file or from bytes, within [`Limits`] |
 //! | [`Source`], [`Frames`] | pictures of a folder or pattern, frames of a clip, standard input |
+//! | [`LabelledSet`] | pictures with true classes: CamVid, Cityscapes, PASCAL VOC |
 //! | [`Resizer`], [`resize()`] | one exact function a convention, whole or part |
 //! | [`Preprocess`], [`Normalization`] | pictures to tensors, and boxes back to the picture's pixels |
 //! | [`draw`] | boxes, masks, windows, legends, captions, montages |
@@ -30,6 +31,7 @@ pub mod draw;
 mod error;
 #[cfg(feature = "ffmpeg")]
 mod ffmpeg;
+mod labelled;
 mod natural;
 mod normalize;
 mod resize;
@@ -39,6 +41,7 @@ mod y4m;
 
 pub use decode::{Limits, decode, read, read_with};
 pub use error::{Error, Result};
+pub use labelled::{Labelled, LabelledSet, Layout, Pair};
 pub use normalize::{Fit, Mapping, Normalization, Preprocess};
 pub use resize::{Region, Resize, Resizer, resize};
 pub use source::{Frame, Frames, Source};

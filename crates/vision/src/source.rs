@@ -82,12 +82,7 @@ impl Source {
         let mut files: Vec<PathBuf> = match self {
             Self::Stdin => return Ok(Vec::new()),
             Self::File(path) => return Ok(vec![path.clone()]),
-            Self::Folder(folder) => {
-                let failed = |source| Error::Read { name: folder.display().to_string(), source };
-                let entries = folder.read_dir().map_err(failed)?;
-                let paths: std::io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.path())).collect();
-                paths.map_err(failed)?.into_iter().filter(|path| ends_in(path, &PICTURES)).collect()
-            }
+            Self::Folder(folder) => pictures_in(folder)?,
             Self::Glob(pattern) => glob::glob(pattern)
                 .map_err(|source| Error::Pattern { pattern: pattern.clone(), source })?
                 .map(|entry| {
@@ -98,7 +93,7 @@ impl Source {
                 })
                 .collect::<Result<_>>()?,
         };
-        files.retain(|path| !is_hidden(path) && !path.is_dir());
+        files.retain(|path| is_visible_file(path));
         files.sort_by(|a, b| natural_order(&a.to_string_lossy(), &b.to_string_lossy()));
         if files.is_empty() {
             return Err(Error::NoPictures { name: self.to_string(), expected: PICTURES.join(", ") });
@@ -325,10 +320,20 @@ fn open_video(_: &Path, name: &str, _: &Limits) -> Result<Frames> {
     Err(Error::FfmpegFeature { name: name.to_owned() })
 }
 
-fn ends_in(path: &Path, endings: &[&str]) -> bool {
-    path.extension().is_some_and(|found| endings.iter().any(|known| found.eq_ignore_ascii_case(known)))
+/// The pictures of a folder, by their endings; hidden files and folders are passed over.
+pub(crate) fn pictures_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let failed = |source| Error::Read { name: folder.display().to_string(), source };
+    let entries = folder.read_dir().map_err(failed)?;
+    let paths: std::io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.path())).collect();
+    let is_picture = |path: &PathBuf| ends_in(path, &PICTURES) && is_visible_file(path);
+    Ok(paths.map_err(failed)?.into_iter().filter(is_picture).collect())
 }
 
-fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+fn is_visible_file(path: &Path) -> bool {
+    let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    !is_hidden && !path.is_dir()
+}
+
+fn ends_in(path: &Path, endings: &[&str]) -> bool {
+    path.extension().is_some_and(|found| endings.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }

@@ -7,6 +7,8 @@ mod draw;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod labelled;
+#[cfg(test)]
 mod normalize;
 #[cfg(test)]
 mod pictures;
