@@ -21,6 +21,9 @@
 //! Transformers are made of [`SelfAttention`], [`Mlp`] and [`LayerNorm`]; a [`TransformerBlock`] has all
 //! three by timm's names, and [`Windows`] cut a map into short sequences. Pools and resizing are functions
 //! of [`zoo_kernels`].
+//!
+//! Around any net whose scores are a map: [`pyramid_scores`] looks at an image in several sizes and mirrored,
+//! [`Tiles`] piece by piece.
 
 mod attention;
 mod classifier;
@@ -40,7 +43,9 @@ mod resnet;
 mod span;
 mod squeeze_excite;
 mod surroundings;
+mod tiles;
 mod transformer;
+mod views;
 mod windows;
 
 pub use attention::SelfAttention;
@@ -61,5 +66,7 @@ pub use resnet::{ResNet, ResNetBlock, ResNetConfig};
 pub use span::LAYER_SPANS;
 pub use squeeze_excite::SqueezeExcite;
 pub use surroundings::{Surroundings, ZeroBorder};
+pub use tiles::Tiles;
 pub use transformer::{TransformerBlock, TransformerConfig};
+pub use views::{MergeViews, pyramid_scores};
 pub use windows::Windows;

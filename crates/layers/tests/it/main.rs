@@ -9,4 +9,5 @@ mod pyramid;
 mod support;
 mod training;
 mod transformer;
+mod views;
 mod winograd;
