@@ -14,8 +14,11 @@ const SHARED: &[(&str, &[&str])] = &[
     ("zoo-vision", &["zoo-core"]),
     ("zoo-metrics", &["zoo-core"]),
     ("zoo-parity", &["zoo-core"]),
+    ("zoo-train", &["zoo-core", "zoo-kernels"]),
     ("zoo-testing", &[]),
 ];
+/// Whoever only runs a model does without it.
+const OPTIONAL: &str = "zoo-train";
 /// Serves tests; no library or binary is built on it.
 pub const DEV_ONLY: &str = "zoo-testing";
 
@@ -66,6 +69,19 @@ fn dependencies_point_one_way() {
         }
     }
     assert_none("core <- kernels <- layers <- models <- cli; hub, vision, metrics, parity on core", &faults);
+}
+
+#[test]
+fn models_train_only_if_asked() {
+    let mut faults = Vec::new();
+    for model in members().into_iter().filter(|package| is_model(package)) {
+        let train = normal_dependencies(model).find(|dependency| dependency.name == OPTIONAL);
+        if train.is_some_and(|train| !train.optional) {
+            faults
+                .push(format!("{} takes {OPTIONAL} always: make it optional, behind a feature", model.name));
+        }
+    }
+    assert_none("training that inference has to carry", &faults);
 }
 
 #[test]
