@@ -11,6 +11,7 @@
 //! | [`attention`] | all operands, through candle's matrix products | |
 //! | [`layer_norm`], [`channel_norm`] | input, weight and bias | |
 //! | [`softmax`] | input and bias | |
+//! | [`cross_entropy`] | input | |
 //! | [`activate`] | through candle's operations | on the CPU in f32, outside a graph |
 //! | [`conv2d`] | input and weight | |
 //! | [`depthwise_conv2d`] | input and weight | |
@@ -50,6 +51,7 @@ mod activation;
 mod attention;
 mod batch_norm;
 mod bilinear;
+mod cross_entropy;
 mod deform;
 mod depthwise;
 mod epilogue;
@@ -82,6 +84,7 @@ mod window;
 pub use activation::activate;
 pub use attention::attention;
 pub use batch_norm::{Moments, batch_norm, channel_affine};
+pub use cross_entropy::cross_entropy;
 pub use deform::{PackedDeformConv, deform_conv2d};
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
 pub use epilogue::Activation;

@@ -1,7 +1,7 @@
 //! Cross entropy of classes of pixels.
 
-use candle_core::{D, DType, Result, Tensor, bail};
-use zoo_kernels::{Interpolation, channels_last, resize2d};
+use candle_core::{DType, Result, Tensor, bail};
+use zoo_kernels::{Interpolation, cross_entropy, resize2d};
 
 /// The label of pixels that do not count, as label files are read (`zoo_core::SegMap::IGNORED`).
 pub const IGNORED: u32 = 255;
@@ -15,18 +15,6 @@ pub const IGNORED: u32 = 255;
 /// If the shapes do not fit, or a label that counts is no class.
 pub fn pixel_cross_entropy(scores: &Tensor, labels: &Tensor, ignored: Option<u32>) -> Result<Tensor> {
     Labels::new(scores, labels, ignored)?.losses(scores)
-}
-
-/// Scores less each pixel's largest, `[B, H, W, C]`: what a softmax makes of them is the same.
-pub(crate) fn shifted(scores: &Tensor) -> Result<Tensor> {
-    let last = channels_last(scores)?;
-    // The shift cancels, so that it needs no gradient.
-    last.broadcast_sub(&last.detach().max_keepdim(D::Minus1)?)
-}
-
-/// `[B, H, W, 1]`
-pub(crate) fn log_sum_exp(shifted: &Tensor) -> Result<Tensor> {
-    shifted.exp()?.sum_keepdim(D::Minus1)?.log()
 }
 
 /// Labels that fit the scores.
@@ -77,10 +65,10 @@ impl Labels {
     /// The loss of each pixel, `[B, H, W]`.
     fn losses(&self, scores: &Tensor) -> Result<Tensor> {
         let (_, height, width) = self.classes.dims3()?;
-        let shifted = shifted(&resize2d(scores, (height, width), Interpolation::Bilinear)?)?;
-        let own = shifted.gather(&self.classes.unsqueeze(3)?, 3)?;
-        let losses = (log_sum_exp(&shifted)? - own)?.squeeze(3)?;
-        losses * self.counted.to_dtype(scores.dtype())?
+        let labels =
+            self.counted.where_cond(&self.classes, &(self.classes.zeros_like()? + f64::from(u32::MAX))?)?;
+        let sized = resize2d(scores, (height, width), Interpolation::Bilinear)?;
+        cross_entropy(&sized, &labels.flatten_all()?.to_vec1()?)
     }
 }
 

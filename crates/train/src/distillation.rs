@@ -1,8 +1,7 @@
 //! Learning from another net's scores.
 
 use candle_core::{D, Result, Tensor, bail};
-
-use crate::cross_entropy::{log_sum_exp, shifted};
+use zoo_kernels::channels_last;
 
 /// KL(softmax(teacher) ‖ softmax(student)) over the classes, divided by the number of all values, `B · C · H · W`, as
 /// PyTorch's `KLDivLoss` does by default and GSVNet's training has it (times C it is the mean over pixels).
@@ -20,8 +19,10 @@ pub fn distillation(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
         )
     }
     let log_softmax = |scores: &Tensor| {
-        let shifted = shifted(scores)?;
-        shifted.broadcast_sub(&log_sum_exp(&shifted)?)
+        let last = channels_last(scores)?;
+        // The shift cancels, so that it needs no gradient.
+        let shifted = last.broadcast_sub(&last.detach().max_keepdim(D::Minus1)?)?;
+        shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(D::Minus1)?.log()?)
     };
     let (student, teacher) = (log_softmax(student)?, log_softmax(&teacher.detach())?);
     let values = student.elem_count() as f64;
