@@ -1,7 +1,7 @@
 use serde::Serialize;
 
 /// What one layer holds and does for one forward pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct LayerCost {
     /// The layer's name in the checkpoint.
     pub name: String,
@@ -13,6 +13,8 @@ pub struct LayerCost {
     pub bias_adds: u64,
     /// Additions of a skip connection.
     pub residual_adds: u64,
+    /// Values that come out of it.
+    pub outputs: u64,
 }
 
 /// Totals over layers.

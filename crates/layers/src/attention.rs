@@ -86,10 +86,8 @@ impl SelfAttention {
         self.qkv.cost(sequences * tokens, tally);
         tally.push(LayerCost {
             name: format!("{}.products", self.name),
-            params: 0,
             macs: 2 * (sequences * tokens * tokens * self.channels) as u64,
-            bias_adds: 0,
-            residual_adds: 0,
+            ..LayerCost::default()
         });
         self.proj.cost(sequences * tokens, tally);
     }

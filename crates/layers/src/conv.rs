@@ -209,7 +209,7 @@ impl ConvNormAct {
     /// What the norm normalises by, as long as it is not folded; a bias knows no statistics.
     pub fn set_statistics(&mut self, statistics: Statistics) {
         if let Weights::Separate { norm, .. } = &mut self.weights {
-            norm.statistics = statistics;
+            norm.set_statistics(statistics);
         }
     }
 
@@ -321,6 +321,7 @@ impl ConvNormAct {
             macs: weights * area,
             bias_adds: if self.has_norm { 0 } else { outputs * area },
             residual_adds: 0,
+            outputs: outputs * area,
         });
         output
     }
@@ -329,10 +330,8 @@ impl ConvNormAct {
     pub(crate) fn cost_residual(&self, output: FrameSize, tally: &mut Tally) {
         tally.push(LayerCost {
             name: format!("{}.add", self.name),
-            params: 0,
-            macs: 0,
-            bias_adds: 0,
             residual_adds: (self.spec.out_channels * output.area()) as u64,
+            ..LayerCost::default()
         });
     }
 }

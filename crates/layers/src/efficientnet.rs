@@ -52,8 +52,8 @@ const DIVISOR: usize = 8;
 /// Channels of a block's input over those of its squeezed means.
 const SQUEEZE: usize = 4;
 
-/// The stages that [`Backbone::features`] gives: the last of strides 4, 8, 16 and 32.
-const LEVELS: [usize; 4] = [1, 2, 4, 6];
+/// The last stages of strides 2, 4, 8, 16 and 32; [`Backbone::features`] gives all but the first.
+const LEVELS: [usize; 5] = [0, 1, 2, 4, 6];
 
 /// Whose names the tensors have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -239,6 +239,21 @@ impl EfficientNetConfig {
         nearest_multiple(base as f64 * self.width, DIVISOR)
     }
 
+    /// Channels at strides 2, 4, 8, 16 and 32, as [`EfficientNet::last_blocks`] lists them.
+    pub fn level_channels(&self) -> [usize; LEVELS.len()] {
+        LEVELS.map(|stage| self.channels(STAGES[stage].channels))
+    }
+
+    /// Channels of the first convolution.
+    pub fn stem_channels(&self) -> usize {
+        self.outer_channels(STEM_CHANNELS)
+    }
+
+    /// Channels of the last 1×1 convolution.
+    pub fn last_channels(&self) -> usize {
+        self.outer_channels(LAST_CHANNELS)
+    }
+
     /// A channel count of stem or head, which the Lite variants leave as it is.
     fn outer_channels(&self, base: usize) -> usize {
         if self.lite { base } else { self.channels(base) }
@@ -279,7 +294,7 @@ pub struct EfficientNet {
     stem: ConvNormAct,
     blocks: Vec<InvertedResidual>,
     last: ConvNormAct,
-    /// The block that each level comes from.
+    /// The last block of each stride.
     level_blocks: Vec<usize>,
     levels: Vec<FeatureInfo>,
 }
@@ -294,7 +309,7 @@ impl EfficientNet {
             |spec, vb: &VarBuilder, paths: ConvPaths| ConvNormAct::new(spec, vb.pp(paths.0), vb.pp(paths.1));
         let (eps, act, names) = (cfg.bn_eps, cfg.act(), cfg.names);
         let mut nominal = cfg.image_size;
-        let mut inputs = cfg.outer_channels(STEM_CHANNELS);
+        let mut inputs = cfg.stem_channels();
         let stem = ConvSpec::dense3(3, inputs, 2, eps, act).padded(cfg.border(nominal, 3, 2));
         let stem = conv(stem, &vb, names.stem())?;
         nominal = nominal.div_ceil(2);
@@ -339,9 +354,14 @@ impl EfficientNet {
                 levels.push(FeatureInfo { channels: outputs, reduction, name });
             }
         }
-        let last = ConvSpec::pointwise(inputs, cfg.outer_channels(LAST_CHANNELS), eps, act);
+        let last = ConvSpec::pointwise(inputs, cfg.last_channels(), eps, act);
         let last = conv(last, &vb, names.last())?;
         Ok(Self { stem, blocks, last, level_blocks, levels })
+    }
+
+    /// The last block of each stride from 2 on: its number, from 0, and what comes out of it.
+    pub fn last_blocks(&self) -> impl ExactSizeIterator<Item = (usize, &FeatureInfo)> {
+        self.level_blocks.iter().copied().zip(&self.levels)
     }
 
     /// `xs`: `[B, 3, H, W]`, normalised. Shows every block's output and its number, from 0, to `tap`;
@@ -393,9 +413,10 @@ impl Trunk for EfficientNet {
 
 impl Backbone for EfficientNet {
     fn features(&self, xs: &Tensor) -> Result<Vec<Tensor>> {
-        let mut maps = Vec::with_capacity(self.level_blocks.len());
+        let blocks = self.level_blocks.get(1..).unwrap_or_default();
+        let mut maps = Vec::with_capacity(blocks.len());
         self.forward(xs, &mut |i, ys| {
-            if self.level_blocks.contains(&i) {
+            if blocks.contains(&i) {
                 maps.push(ys.clone());
             }
             Ok(())
@@ -404,6 +425,6 @@ impl Backbone for EfficientNet {
     }
 
     fn info(&self) -> &[FeatureInfo] {
-        &self.levels
+        self.levels.get(1..).unwrap_or_default()
     }
 }

@@ -55,9 +55,7 @@ impl LayerNorm {
         tally.push(LayerCost {
             name: self.name.clone(),
             params: 2 * self.weight.elem_count() as u64,
-            macs: 0,
-            bias_adds: 0,
-            residual_adds: 0,
+            ..LayerCost::default()
         });
     }
 }

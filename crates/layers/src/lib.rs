@@ -27,6 +27,7 @@
 
 mod attention;
 mod classifier;
+mod concat;
 mod conv;
 mod efficientnet;
 mod fpn;
@@ -50,6 +51,7 @@ mod windows;
 
 pub use attention::SelfAttention;
 pub use classifier::{Architecture, Classifier, Trunk};
+pub use concat::concat_channels;
 pub use conv::{ConvNormAct, ConvSpec};
 pub use efficientnet::{EfficientNet, EfficientNetConfig, EfficientNetNames};
 pub use fpn::{ExtraLevels, Fpn, FpnConfig, FpnNames};
@@ -58,12 +60,12 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config, Tap};
-pub use norm::Statistics;
+pub use norm::{BatchNorm, Statistics};
 pub use padding::{Padding, SamePadding};
 pub use pointwise::Pointwise;
 pub use resize::resize_like;
 pub use resnet::{ResNet, ResNetBlock, ResNetConfig};
-pub use span::LAYER_SPANS;
+pub use span::{LAYER_SPANS, layer_span};
 pub use squeeze_excite::SqueezeExcite;
 pub use surroundings::{Surroundings, ZeroBorder};
 pub use tiles::Tiles;

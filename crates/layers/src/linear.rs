@@ -105,6 +105,7 @@ impl Linear {
             macs: inputs * outputs * rows,
             bias_adds: outputs * rows,
             residual_adds: 0,
+            outputs: outputs * rows,
         });
     }
 }

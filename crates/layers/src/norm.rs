@@ -16,19 +16,25 @@ pub enum Statistics {
 }
 
 /// Batch norm: `(y − mean) / √(var + ε) · scale + shift`.
+///
+/// Convolutions bring theirs along ([`ConvNormAct`](crate::ConvNormAct)); this one is for layers whose
+/// weights are not their own.
 #[derive(Debug, Clone)]
-pub(crate) struct BatchNorm {
+pub struct BatchNorm {
     scale: Tensor,
     shift: Tensor,
     mean: Var,
     var: Var,
     eps: f64,
-    pub(crate) statistics: Statistics,
+    statistics: Statistics,
 }
 
 impl BatchNorm {
     /// `vb` holds `weight`, `bias`, `running_mean` and `running_var`.
-    pub(crate) fn new(channels: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If one of them is missing or has another shape.
+    pub fn new(channels: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             scale: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
             shift: vb.get_with_hints(channels, "bias", Init::Const(0.0))?,
@@ -39,8 +45,16 @@ impl BatchNorm {
         })
     }
 
-    /// The norm of `ys`, plus `residual`, through `act`.
-    pub(crate) fn forward(&self, ys: &Tensor, residual: Option<&Tensor>, act: Activation) -> Result<Tensor> {
+    /// What it normalises by.
+    pub fn set_statistics(&mut self, statistics: Statistics) {
+        self.statistics = statistics;
+    }
+
+    /// The norm of `ys`, `[B, C, H, W]`, plus `residual`, through `act`.
+    ///
+    /// # Errors
+    /// If a shape does not fit, or a batch of one value a channel is to give statistics.
+    pub fn forward(&self, ys: &Tensor, residual: Option<&Tensor>, act: Activation) -> Result<Tensor> {
         match self.statistics {
             Statistics::Stored => {
                 let (scale, shift) = self.affine()?;
@@ -68,8 +82,11 @@ impl BatchNorm {
         Ok(())
     }
 
-    /// Scale and shift that do the same by the stored statistics.
-    fn affine(&self) -> Result<(Tensor, Tensor)> {
+    /// Scale and shift, `[C]` each, that do the same by the stored statistics.
+    ///
+    /// # Errors
+    /// If candle cannot compute them.
+    pub fn affine(&self) -> Result<(Tensor, Tensor)> {
         let deviation = (self.var.as_detached_tensor() + self.eps)?.sqrt()?;
         let scale = (&self.scale / deviation)?;
         let shift = (&self.shift - (self.mean.as_detached_tensor() * &scale)?)?;

@@ -101,6 +101,7 @@ impl Pointwise {
             macs: weights * area,
             bias_adds: out * area,
             residual_adds: 0,
+            outputs: out * area,
         });
         input
     }

@@ -4,6 +4,6 @@ use tracing::span::EnteredSpan;
 pub const LAYER_SPANS: &str = "zoo::layer";
 
 /// A span, at level trace, from here until it is dropped. Costs nothing while nobody listens.
-pub(crate) fn layer_span(name: &str) -> EnteredSpan {
+pub fn layer_span(name: &str) -> EnteredSpan {
     tracing::trace_span!(target: "zoo::layer", "layer", name).entered()
 }

@@ -81,10 +81,8 @@ impl TransformerBlock {
     pub fn cost(&self, sequences: usize, tokens: usize, tally: &mut Tally) {
         let add = LayerCost {
             name: format!("{}.add", self.name),
-            params: 0,
-            macs: 0,
-            bias_adds: 0,
             residual_adds: (sequences * tokens * self.channels) as u64,
+            ..LayerCost::default()
         };
         self.norm1.cost(tally);
         self.attn.cost(sequences, tokens, tally);
