@@ -3,6 +3,9 @@ use std::path::{Path, PathBuf};
 use crate::fit::FitReport;
 use crate::verify::{Mismatch, Place};
 
+/// Any error, for what a net says of a file.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// What can go wrong between a weight's name and a net that holds it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -253,6 +256,16 @@ pub enum Error {
         value: f64,
         /// The type that was asked for.
         asked: String,
+    },
+    /// The net knows the file for one of another kind.
+    #[error("weights {file} are not for this {model}")]
+    Refused {
+        /// The net.
+        model: String,
+        /// The file.
+        file: String,
+        /// What the net says of it.
+        source: BoxError,
     },
     /// The tensors of the file are not those of the net.
     #[error(transparent)]

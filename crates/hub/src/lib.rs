@@ -51,7 +51,7 @@ mod resolve;
 mod verify;
 
 pub use checkpoint::{Checkpoint, StoredType, TensorEntry};
-pub use error::{Error, Result};
+pub use error::{BoxError, Error, Result};
 pub use fetch::{Fetched, FetchedFile, Record, RepoRevision, fetch};
 pub use fit::{FitReport, Missing, WrongShape};
 pub use options::{Environment, LoadOptions};

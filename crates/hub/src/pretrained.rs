@@ -4,7 +4,7 @@ use candle_nn::VarBuilder;
 use zoo_core::Weights as _;
 
 use crate::fit::Fitting;
-use crate::{Checkpoint, Error, FitReport, LoadOptions, Result, resolve};
+use crate::{BoxError, Checkpoint, Error, FitReport, LoadOptions, Result, resolve};
 
 /// A net that can be built from a weight file.
 ///
@@ -57,6 +57,15 @@ pub trait Pretrained: Sized {
     /// The configuration that a weight file was trained with.
     fn config(weights: &Self::Weights) -> Self::Config;
 
+    /// Looks at a checkpoint before a net of this configuration is built for it: the place for errors that
+    /// say more than which tensors differ.
+    ///
+    /// # Errors
+    /// If it was made for another kind of net.
+    fn check(_: &Self::Config, _: &Checkpoint) -> std::result::Result<(), BoxError> {
+        Ok(())
+    }
+
     /// Builds the net, asking `vb` for its tensors by their names in the checkpoint.
     ///
     /// # Errors
@@ -96,6 +105,11 @@ fn load_and_prepare<M: Pretrained>(
     checkpoint: Checkpoint,
     options: &LoadOptions,
 ) -> Result<M> {
+    M::check(config, &checkpoint).map_err(|source| Error::Refused {
+        model: name.to_owned(),
+        file: checkpoint.file().to_owned(),
+        source,
+    })?;
     let mut net = load(name, checkpoint, options, |vb| M::new(config, vb))?;
     net.prepare().map_err(|source| Error::Build { model: name.to_owned(), source: Box::new(source) })?;
     Ok(net)

@@ -164,6 +164,18 @@ impl StateDict {
         &self.skipped
     }
 
+    /// Leaves out the tensors of these names, with a word on what they are.
+    pub fn leave_out(&mut self, what: &str, which: impl Fn(&str) -> bool) {
+        let skipped = &mut self.skipped;
+        self.tensors.retain(|name, _| {
+            let goes = which(name);
+            if goes {
+                skipped.push(Skipped { name: name.clone(), what: what.to_owned() });
+            }
+            !goes
+        });
+    }
+
     /// Values in float tensors: weights, biases, and running statistics.
     pub fn values(&self) -> u64 {
         self.tensors
