@@ -18,7 +18,8 @@ pub struct ConvertArgs {
     /// The checkpoint, of either PyTorch container
     #[arg(value_name = "FILE.pth")]
     file: PathBuf,
-    /// Hold it against this model, as `zoo info` lists them; refused if it does not fit
+    /// Hold it against this model, as `zoo info` lists them; refused if it does not fit [default: the model
+    /// that the file says it is of, if it says]
     #[arg(long, value_name = "MODEL")]
     arch: Option<String>,
     /// Folder for model.safetensors, config.json and README.md
@@ -42,19 +43,19 @@ pub struct ConvertArgs {
 pub fn run(args: &ConvertArgs) -> Result<Outcome> {
     let arch = args.arch.as_deref().map(models::find).transpose()?;
     let file = TorchFile::open(&args.file)?;
-    let state = file.state_dict(args.key.as_deref())?;
+    let arch = arch.or_else(|| models::recognise(&file));
+    let mut state = file.state_dict(args.key.as_deref())?;
     state.check_finite()?;
-    let state = if args.f16 { state.into_half()? } else { state };
-    let name = args.arch.clone().unwrap_or_else(|| file.file_name().to_owned());
-    let mut facts = CardFacts::new(&name, &args.licence, &file);
     let config = match &arch {
-        Some(chosen) => {
-            let config = chosen.model.fit(chosen.preset, state.to_checkpoint()?)?;
-            facts = facts.with_fit(fitting(&name, &state, file.file_name()));
-            config
-        }
+        Some(chosen) => chosen.model.convert(chosen.preset, &file, &mut state)?,
         None => json!({ "architecture": null }),
     };
+    let state = if args.f16 { state.into_half()? } else { state };
+    let name = config["architecture"].as_str().unwrap_or(file.file_name());
+    let mut facts = CardFacts::new(name, &args.licence, &file);
+    if arch.is_some() {
+        facts = facts.with_fit(fitting(name, &state, file.file_name()));
+    }
     let written = write_model(&args.out, &state, &config, &facts)?;
     let mut out = stdout().lock();
     if args.json {

@@ -1,6 +1,7 @@
 //! The models that the commands know. A new one is a module here and a line in [`all`].
 
 mod classifiers;
+mod hyperseg;
 pub mod patchwork;
 
 use std::io::Write;
@@ -10,6 +11,7 @@ use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 use serde_json::Value as Json;
 use zoo_core::ModelInfo;
+use zoo_hub::convert::{StateDict, TorchFile};
 use zoo_hub::{Checkpoint, LoadOptions};
 use zoo_parity::{Case, seeded};
 
@@ -53,6 +55,20 @@ pub trait Model: Sync {
     /// If it does not fit, with the report.
     fn fit(&self, preset: Option<&str>, checkpoint: Checkpoint) -> Result<Json>;
 
+    /// Whether a PyTorch file says itself that it is of this model.
+    fn recognises(&self, _: &TorchFile) -> bool {
+        false
+    }
+
+    /// `zoo convert`: as [`Model::fit`], for a PyTorch file, which may describe itself, and whose tensors may
+    /// be more than a net asks for.
+    ///
+    /// # Errors
+    /// If it does not fit.
+    fn convert(&self, preset: Option<&str>, _: &TorchFile, state: &mut StateDict) -> Result<Json> {
+        self.fit(preset, state.to_checkpoint()?)
+    }
+
     /// What `zoo parity` can run.
     fn parity_cases(&self) -> Vec<Case> {
         Vec::new()
@@ -61,8 +77,13 @@ pub trait Model: Sync {
 
 /// All models.
 pub fn all() -> impl Iterator<Item = &'static dyn Model> {
-    let papers: [&dyn Model; 1] = [&patchwork::Patchwork];
+    let papers: [&dyn Model; 2] = [&patchwork::Patchwork, &hyperseg::HyperSeg];
     papers.into_iter().chain(classifiers::ALL.iter().map(|model| model as &dyn Model))
+}
+
+/// The model that a PyTorch file says it is of.
+pub fn recognise(file: &TorchFile) -> Option<Chosen> {
+    all().find(|model| model.recognises(file)).map(|model| Chosen { model, preset: None })
 }
 
 /// A model and, if one was named, a preset of it.
@@ -96,6 +117,11 @@ pub fn find(text: &str) -> Result<Chosen> {
         "unknown model '{text}': {}`zoo info` lists them",
         nearest.unwrap_or_default()
     )))
+}
+
+/// For counting, which looks at shapes only.
+pub fn no_weights() -> VarBuilder<'static> {
+    VarBuilder::zeros(DType::F32, &Device::Cpu)
 }
 
 /// Random weights that follow from their names, their shapes and `seed`: the same on every machine.

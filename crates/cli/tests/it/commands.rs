@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use candle_core::{DType, Device};
 use candle_nn::{VarBuilder, VarMap};
+use hyperseg::{HyperSegNet, Preset};
 use serde_json::{Value as Json, json};
 use zoo_layers::{Classifier, MobileNetV2Config};
 use zoo_testing::{Py, TorchWriter};
@@ -209,6 +210,17 @@ fn checkpoint(path: &Path, tensors: &[(String, Vec<usize>, Vec<f32>)], legacy: b
 }
 
 #[test]
+fn info_of_hyperseg_has_table_s3_beside_its_own_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = zoo(folder.path(), "info hyperseg").expect_code(0).stdout;
+    for expected in ["hyperseg/voc-l", "39680458", "10041398", "Table S3", "4 8 16 16 32", "16.934"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let ran = zoo(folder.path(), "run hyperseg/camvid-s x.png").expect_code(2);
+    assert!(ran.stderr.contains("hyperseg does not run on pictures yet"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_small_checkpoint_of_either_container_converts() {
     let folder = tempfile::tempdir().unwrap();
     let tensors = [("head.weight".to_owned(), vec![2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0])];
@@ -272,6 +284,38 @@ fn a_torchvision_checkpoint_converts_and_names_five_classes() {
     let ran =
         zoo_in(folder.path(), ["run", "layers/mobilenet-v2", "x.png", "--random", "--m", "2"]).expect_code(2);
     assert!(ran.stderr.contains("layers/mobilenet-v2 has no option --m"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_checkpoint_that_describes_itself_needs_no_architecture() {
+    let folder = tempfile::tempdir().unwrap();
+    let map = VarMap::new();
+    HyperSegNet::new(&Preset::CamvidS.config(), VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu))
+        .unwrap();
+    let mut writer = TorchWriter::new();
+    let mut entries: Vec<(Py, Py)> = Vec::new();
+    for (name, var) in map.data().lock().unwrap().iter() {
+        let storage = writer.floats(&var.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+        entries.push((Py::text(name), Py::tensor(&storage, 0, var.dims(), var.as_tensor().stride())));
+    }
+    let storage = writer.floats(&[-1.0; 8]);
+    entries.push((Py::text("decoder.coord2_2"), Py::tensor(&storage, 0, &[1, 2, 2, 2], &[8, 4, 2, 1])));
+    let arch = "hyperseg.models.hyperseg_v1_0.hyperseg_efficientnet('efficientnet-b1',pretrained=True,levels=2,\
+                kernel_sizes=[1,1,1,3,3],level_channels=[64,32,16,16,16],expand_ratio=2,\
+                weight_groups=[64,32,32,16,8],num_classes=12)";
+    let root = Py::dict([("state_dict", Py::OrderedDict(entries)), ("arch", Py::text(arch))]);
+    fs::write(folder.path().join("camvid.pth"), writer.zip(&root)).unwrap();
+
+    let ran = zoo(folder.path(), "convert camvid.pth -o camvid").expect_code(0);
+    assert!(ran.stdout.contains("tensors of hyperseg/camvid-s are in camvid.pth"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("left out decoder.coord2_2: a cached position map"), "{}", ran.stderr);
+    let config: Json =
+        serde_json::from_slice(&fs::read(folder.path().join("camvid/config.json")).unwrap()).unwrap();
+    assert_eq!(config["architecture"], "hyperseg/camvid-s");
+    assert_eq!(config["config"], serde_json::to_value(Preset::CamvidS.config()).unwrap());
+    let ran = zoo(folder.path(), "convert camvid.pth -o voc --arch hyperseg/voc-l").expect_code(1);
+    assert!(ran.stderr.contains("the configuration is of v0_1"), "{}", ran.stderr);
+    assert!(!folder.path().join("voc").exists(), "nothing is written that does not fit");
 }
 
 #[test]

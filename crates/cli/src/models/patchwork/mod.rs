@@ -12,8 +12,6 @@ mod tables;
 use std::io::Write;
 
 use anyhow::Result;
-use candle_core::{DType, Device};
-use candle_nn::VarBuilder;
 use clap::Parser;
 use patchwork_det::config::Config;
 use patchwork_det::flops::StepCost;
@@ -28,7 +26,7 @@ pub use compare::{compare, demo_modes};
 use compare::picture_area;
 pub use stream_args::{StreamArgs, clip_size, parse_mode};
 
-use super::{Model, check_fit};
+use super::{Model, check_fit, no_weights};
 use crate::args::RunArgs;
 use crate::commands::bench::BenchArgs;
 use crate::commands::eval::EvalArgs;
@@ -125,7 +123,6 @@ impl Model for Patchwork {
 }
 
 fn info(preset: Preset) -> Result<ModelInfo> {
-    let zeros = VarBuilder::zeros(DType::F32, &Device::Cpu);
     let name = format!("{NAME}/{}", preset.name());
     let (summary, task, input, cost, weights) = match preset.config() {
         Config::Detector(cfg) => {
@@ -136,12 +133,12 @@ fn info(preset: Preset) -> Result<ModelInfo> {
                 let summary = format!("Table 4's detector of ImageNet VID, depth {}", cfg.backbone.depth);
                 (summary, vec![DetectorWeights::ImagenetVid.spec()])
             };
-            let cost = DetectorNet::new(&cfg, zeros)?.step_cost(cfg.frame, cfg.frame, false);
+            let cost = DetectorNet::new(&cfg, no_weights())?.step_cost(cfg.frame, cfg.frame, false);
             (summary, "detection", cfg.frame, cost, weights)
         }
         Config::Segmenter(cfg) => {
             let summary = format!("Table 5's segmenter of DAVIS, depth {}", cfg.backbone.depth);
-            let cost = SegmenterNet::new(&cfg, zeros)?.step_cost(cfg.frame, cfg.frame, false);
+            let cost = SegmenterNet::new(&cfg, no_weights())?.step_cost(cfg.frame, cfg.frame, false);
             (summary, "segmentation", cfg.frame, cost, vec![SegmenterWeights::Davis.spec()])
         }
     };
