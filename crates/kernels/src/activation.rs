@@ -6,7 +6,8 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, 
 
 use crate::epilogue::Activation;
 use crate::isa::Isa;
-use crate::operation::{on_cpu, written};
+use crate::memory::filled_chunks;
+use crate::operation::on_cpu;
 use crate::packed::values;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape::{Differentiable, apply};
@@ -96,13 +97,12 @@ impl Differentiable<1> for Activated {
         let ys = on_cpu("activation", [xs], |[storage], [layout]| {
             let xs = values("activation", storage, layout)?;
             // SAFETY: the kernel writes every value of its part.
-            let (ys, _) = unsafe {
-                written(xs.len(), TASK, |i, ys: &mut [MaybeUninit<f32>]| {
+            Ok(unsafe {
+                filled_chunks(xs.len(), TASK, |i, ys| {
                     let xs = &xs[i * TASK..][..ys.len()];
                     dispatch(isa, Each { xs, grad: None, act: self.0, ys });
                 })
-            };
-            Ok(ys)
+            })
         })?;
         Ok((CpuStorage::F32(ys), xs.shape().clone()))
     }
@@ -112,14 +112,13 @@ impl Differentiable<1> for Activated {
         let to_xs = on_cpu("activation", [xs, grad], |[s1, s2], [l1, l2]| {
             let (xs, grad) = (values("activation", s1, l1)?, values("activation", s2, l2)?);
             // SAFETY: the kernel writes every value of its part.
-            let (to_xs, _) = unsafe {
-                written(xs.len(), TASK, |i, ys: &mut [MaybeUninit<f32>]| {
+            Ok(unsafe {
+                filled_chunks(xs.len(), TASK, |i, ys| {
                     let part = i * TASK..i * TASK + ys.len();
                     let (xs, grad) = (&xs[part.clone()], Some(&grad[part]));
                     dispatch(isa, Each { xs, grad, act: self.0, ys });
                 })
-            };
-            Ok(to_xs)
+            })
         })?;
         Ok([Some(Tensor::from_vec(to_xs, xs.shape(), &Device::Cpu)?)])
     }

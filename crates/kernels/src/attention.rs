@@ -11,8 +11,8 @@ use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, ba
 
 use crate::epilogue::Activation;
 use crate::isa::Isa;
+use crate::memory::{Shared, filled};
 use crate::packed::tile::{Tile, compute_pixels, panels};
-use crate::packed::{Shared, filled};
 use crate::rows::{add_largest, exp_shifted, largest, multiply, normaliser, shift};
 use crate::simd::{Kernel, Simd, dispatch, transpose4};
 use crate::softmax::softmax;

@@ -7,15 +7,16 @@ use std::mem::MaybeUninit;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::activation::activated;
 use crate::epilogue::{Activation, Float, clamp};
 use crate::isa::Isa;
-use crate::operation::{Operation, compute, items_per_task, map_sizes, written};
+use crate::memory::{filled, filled_chunks};
+use crate::operation::{Operation, compute, map_sizes};
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape::apply;
+use crate::threads::{gather, gather_chunks, items_per_task};
 use crate::transpose::channels_last;
 
 /// Values that a loop goes over at least, where a map has as many.
@@ -221,14 +222,13 @@ impl Pass {
         let (scale, shift) = (self.map.repeated(|c| scale[c]), self.map.repeated(|c| shift[c]));
         let share = self.map.share(2);
         // SAFETY: the kernel writes every value of its part.
-        let (ys, _) = unsafe {
-            written(self.map.values(), share, |i, ys: &mut [MaybeUninit<T>]| {
+        unsafe {
+            filled_chunks(self.map.values(), share, |i, ys| {
                 let part = i * share..i * share + ys.len();
                 let (xs, residual) = (&xs[part.clone()], residual.map(|all| &all[part]));
                 dispatch(isa, Forward { scale: &scale, shift: &shift, act: self.act, xs, residual, ys });
             })
-        };
-        ys
+        }
     }
 }
 
@@ -330,8 +330,9 @@ impl BatchNorm {
         self.statistics.get_or_init(|| {
             let map = &self.pass.map;
             let share = map.share(3);
-            let parts: Vec<_> =
-                xs.par_chunks(share).map(|xs| dispatch(isa, Deviations { map, xs })).collect();
+            let parts = gather(xs.len().div_ceil(share), |i| {
+                dispatch(isa, Deviations { map, xs: &xs[i * share..xs.len().min((i + 1) * share)] })
+            });
             // Parts are joined two by two: Chan, Golub and LeVeque, "Updating formulae and a pairwise
             // algorithm for computing sample variances", 1979.
             let (mut mean, mut squares) = (vec![0.0; map.channels], vec![0.0; map.channels]);
@@ -529,14 +530,18 @@ impl<const N: usize> Operation<N> for Sums {
             let (scale, shift, mean, factor) = (&scale, &shift, &mean, &factor);
             dispatch(isa, Gathering { map, act: *act, grad, xs, residual, scale, shift, mean, factor, kept })
         };
-        let tasks = map.values().div_ceil(share);
-        let (mut all, parts): (_, Vec<_>) = match self.keep {
-            Keep::Nothing => (vec![], (0..tasks).into_par_iter().map(|i| part(i, None)).collect()),
-            // SAFETY: the kernel writes every value of what it is to keep.
-            _ => unsafe {
-                written(map.values(), share, |i, kept: &mut [MaybeUninit<T>]| part(i, Some(kept)))
-            },
-        };
+        let (mut all, mut parts) = (vec![], vec![]);
+        if self.keep == Keep::Nothing {
+            parts = gather(map.values().div_ceil(share), |i| part(i, None));
+        } else {
+            // SAFETY: the kernel writes every value of what it is to keep, and the chunks are all of them.
+            all = unsafe {
+                filled(map.values(), |kept| {
+                    let kept = kept.unwritten(map.values());
+                    parts = gather_chunks(kept, share, |i, kept| part(i, Some(kept)));
+                })
+            };
+        }
         let mut sums = [vec![0.0; map.channels], vec![0.0; map.channels]];
         for part in parts {
             for (sums, part) in sums.iter_mut().zip(part) {
@@ -631,15 +636,14 @@ impl<const N: usize> Operation<N> for Spread {
         let vectors = operands.get(3).map(|_| [2, 3].map(|i: usize| map.repeated(|c| operands[i][c])));
         let share = map.share(4);
         // SAFETY: the kernel writes every value of its part.
-        let (to_xs, _) = unsafe {
-            written(map.values(), share, |i, to_xs: &mut [MaybeUninit<T>]| {
+        unsafe {
+            filled_chunks(map.values(), share, |i, to_xs| {
                 let part = i * share..i * share + to_xs.len();
                 let (grad, xs) = (&operands[0][part.clone()], &operands[1][part]);
                 let (factors, vectors) = (&factors, vectors.as_ref());
                 dispatch(isa, Spreading { act: *act, factors, vectors, grad, xs, to_xs });
             })
-        };
-        to_xs
+        }
     }
 }
 

@@ -1,6 +1,22 @@
 //! Reading a map between its pixels.
 
 use crate::epilogue::Float;
+use crate::threads::{share_chunks, threads};
+
+/// Runs `work(image, first pixel, values)` for bands of rows of `[B, height, width, channels]`, one for
+/// each thread in each image. What is read at places of its own is scattered back in this way: each
+/// task goes over all places and serves those in its band, so that no two tasks write to one pixel, and
+/// the order of additions is always the same.
+pub(crate) fn share_bands<T: Send>(
+    map: &mut [T],
+    (height, width, channels): (usize, usize, usize),
+    work: impl Fn(usize, usize, &mut [T]) + Sync,
+) {
+    let pixels = height.div_ceil(threads()) * width;
+    for (image, map) in map.chunks_exact_mut(height * width * channels).enumerate() {
+        share_chunks(map, pixels * channels, |band, values| work(image, band * pixels, values));
+    }
+}
 
 /// The four pixels around a position of a map, and how much of each a bilinear sample takes. What
 /// lies outside the map counts zero.

@@ -4,10 +4,10 @@ use candle_core::{D, Device, Result, Shape, Tensor, bail};
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
-use crate::operation::{Custom, Operation, items_per_task, kernel_dtype, map_sizes};
+use crate::operation::{Custom, Operation, kernel_dtype, map_sizes};
 use crate::softmax::softmax;
 use crate::tape;
-use crate::threads::share_chunks;
+use crate::threads::{items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// Operations that a score costs, roughly: most of it the exponential.

@@ -4,15 +4,15 @@
 //! weights: our packed one, some rows at a time, or candle's, which has a gradient.
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
-use crate::bilinear::Corners;
+use crate::bilinear::{Corners, share_bands};
 use crate::epilogue::{Activation, Float};
 use crate::isa::Isa;
-use crate::operation::{Custom, Operation, items_per_task, kernel_dtype, map_sizes};
+use crate::operation::{Custom, Operation, kernel_dtype, map_sizes};
 use crate::packed::{ConvOptions, PackedConv, from_nhwc};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::threads::{items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// Bytes of samples that are laid out at a time.
@@ -272,7 +272,7 @@ impl Operation<2> for Columns {
         let per_pixel = self.geometry.per_pixel();
         let per_task = items_per_task(self.count, 4 * per_pixel);
         let mut columns = vec![T::ZERO; self.count * per_pixel];
-        columns.par_chunks_mut(per_task * per_pixel).enumerate().for_each(|(task, columns)| {
+        share_chunks(&mut columns, per_task * per_pixel, |task, columns| {
             let first = self.first + task * per_task;
             dispatch(isa, Gather { geometry: &self.geometry, first, xs, places, columns });
         });
@@ -328,14 +328,9 @@ impl Operation<2> for ToMap {
     fn run<T: Float>(&self, isa: Isa, [places, grad]: [&[T]; 2]) -> Vec<T> {
         let geometry = &self.0;
         let mut to_map = vec![T::ZERO; geometry.batch * geometry.image()];
-        // Each task serves the samples that fall into its rows, so that no two write to one place.
-        let rows = geometry.height.div_ceil(rayon::current_num_threads());
-        to_map.par_chunks_mut(geometry.image()).enumerate().for_each(|(image, to_map)| {
-            let bands = to_map.par_chunks_mut(rows * geometry.width * geometry.channels).enumerate();
-            bands.for_each(|(band, to_map)| {
-                let first = band * rows * geometry.width;
-                dispatch(isa, Scatter { geometry, image, first, places, grad, to_map });
-            });
+        let size = (geometry.height, geometry.width, geometry.channels);
+        share_bands(&mut to_map, size, |image, first, to_map| {
+            dispatch(isa, Scatter { geometry, image, first, places, grad, to_map });
         });
         to_map
     }
@@ -396,7 +391,7 @@ impl Operation<3> for ToPlaces {
         let per_pixel = 3 * geometry.parts * geometry.taps();
         let per_task = items_per_task(geometry.pixels(), 8 * geometry.per_pixel());
         let mut to_places = vec![T::ZERO; geometry.pixels() * per_pixel];
-        to_places.par_chunks_mut(per_task * per_pixel).enumerate().for_each(|(task, to)| {
+        share_chunks(&mut to_places, per_task * per_pixel, |task, to| {
             dispatch(isa, Slopes { geometry, first: task * per_task, xs, places, grad, to });
         });
         to_places

@@ -6,17 +6,16 @@
 //! [`PackedDepthwise`], the rest below.
 
 use candle_core::{CpuStorage, DType, Device, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::epilogue::Activation;
 use crate::isa::Isa;
-use crate::operation::{items_per_task, on_cpu};
-use crate::packed::{
-    Filter, Geometry, MAX_KERNEL, PackedDepthwise, Phase, Shared, SharedRead, filled, from_nhwc, values,
-};
+use crate::memory::{Shared, SharedRead, filled};
+use crate::operation::on_cpu;
+use crate::packed::{Filter, Geometry, MAX_KERNEL, PackedDepthwise, Phase, from_nhwc, values};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape::{Differentiable, apply};
+use crate::threads::{gather, items_per_task, share};
 use crate::transpose::channels_last;
 
 const NAME: &str = "depthwise";
@@ -161,7 +160,7 @@ impl Depthwise {
             // SAFETY: the tasks write every row, each its own.
             Ok(unsafe {
                 filled(all_rows * g.plane_w * channels, |out| {
-                    (0..all_rows.div_ceil(per_task)).into_par_iter().with_max_len(1).for_each(|task| {
+                    share(all_rows.div_ceil(per_task), |task| {
                         let part = ToInput {
                             g,
                             channels,
@@ -187,15 +186,10 @@ impl Depthwise {
         let per_task = items_per_task(rows, g.out_w * channels * kernel * kernel);
         let sums = on_cpu(NAME, [xs, grad], |[s1, s2], [l1, l2]| {
             let (xs, grad) = (values(NAME, s1, l1)?, values(NAME, s2, l2)?);
-            let parts: Vec<Vec<f32>> = (0..rows.div_ceil(per_task))
-                .into_par_iter()
-                .with_max_len(1)
-                .map(|task| {
-                    let rows = (task * per_task, ((task + 1) * per_task).min(rows));
-                    dispatch(isa, ToWeight { g, channels, xs, grad, rows })
-                })
-                .collect();
-            Ok(parts)
+            Ok(gather(rows.div_ceil(per_task), |task| {
+                let rows = (task * per_task, ((task + 1) * per_task).min(rows));
+                dispatch(isa, ToWeight { g, channels, xs, grad, rows })
+            }))
         })?;
         let mut total = vec![0.0; kernel * kernel * channels];
         for part in sums {

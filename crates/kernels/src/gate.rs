@@ -6,10 +6,12 @@ use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
-use crate::operation::{Operation, compute, items_per_task, map_sizes, written};
+use crate::memory::filled_chunks;
+use crate::operation::{Operation, compute, map_sizes};
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape::apply;
+use crate::threads::items_per_task;
 use crate::transpose::channels_last;
 
 /// `xs · gates`: `[B, C, H, W]` and `[B, C, 1, 1]`. Result: like `xs`, channels last in memory on the CPU.
@@ -54,13 +56,12 @@ impl Operation<2> for Gate {
         let (c, pixels) = (self.channels, self.height * self.width);
         let per_task = items_per_task(self.batch * pixels, c);
         // SAFETY: the kernel writes every value of its part.
-        let (ys, _) = unsafe {
-            written(xs.len(), per_task * c, |i, ys: &mut [MaybeUninit<T>]| {
+        unsafe {
+            filled_chunks(xs.len(), per_task * c, |i, ys| {
                 let xs = &xs[i * per_task * c..][..ys.len()];
                 dispatch(isa, Gated { channels: c, first: i * per_task, pixels, xs, gates, ys });
             })
-        };
-        ys
+        }
     }
 
     fn gradients(&self, [xs, gates]: [&Tensor; 2], grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
@@ -108,13 +109,12 @@ impl Operation<2> for ToGates {
         let Gate { batch, channels, height, width } = self.0;
         let image = height * width * channels;
         // SAFETY: the kernel writes every value of its part.
-        let (sums, _) = unsafe {
-            written(batch * channels, channels, |i, sums: &mut [MaybeUninit<T>]| {
+        unsafe {
+            filled_chunks(batch * channels, channels, |i, sums| {
                 let part = i * image..(i + 1) * image;
                 dispatch(isa, Products { grad: &grad[part.clone()], xs: &xs[part], sums });
             })
-        };
-        sums
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use candle_core::{CpuStorage, DType, Device, Result, Tensor, bail};
 
-use crate::operation::{items_per_task, map_sizes, on_cpu};
+use crate::operation::{map_sizes, on_cpu};
 use crate::resize::{Interpolation, resize2d};
 use crate::taps::{Tap, Taps};
-use crate::threads::share_chunks;
+use crate::threads::{items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// Labels are bytes.

@@ -3,15 +3,14 @@
 //! Plain loops over rows, of which the compiler makes vectors for each instruction set.
 
 use candle_core::{DType, Device, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
-use crate::operation::{Custom, Operation, items_per_task};
+use crate::operation::{Custom, Operation};
 use crate::packed::from_nhwc;
 use crate::rows::sum;
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::threads::share_chunks;
+use crate::threads::{gather_chunks, items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// Normalises each row of the last dimension and scales it:
@@ -144,10 +143,11 @@ impl Operation<3> for LayerNormGrad {
         let mut grads = vec![T::ZERO; (rows + 2) * n];
         let (to_xs, to_others) = grads.split_at_mut(rows * n);
         let share = items_per_task(rows, 12 * n) * n;
-        let tasks = to_xs.par_chunks_mut(share).zip(xs.par_chunks(share)).zip(grad.par_chunks(share));
-        let parts: Vec<Vec<T>> = tasks
-            .map(|((to_xs, xs), grad)| dispatch(isa, Backward { xs, weight, grad, to_xs, eps }))
-            .collect();
+        let parts = gather_chunks(to_xs, share, |i, to_xs| {
+            let part = i * share..i * share + to_xs.len();
+            let (xs, grad) = (&xs[part.clone()], &grad[part]);
+            dispatch(isa, Backward { xs, weight, grad, to_xs, eps })
+        });
         for part in parts {
             for (to, from) in to_others.iter_mut().zip(part) {
                 *to += from;

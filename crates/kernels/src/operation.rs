@@ -1,8 +1,5 @@
 //! Operations on slices of f32 or f64, as candle calls them.
 
-use std::mem::MaybeUninit;
-use std::sync::OnceLock;
-
 use candle_core::backend::BackendStorage;
 use candle_core::op::BackpropOp;
 use candle_core::{
@@ -11,10 +8,10 @@ use candle_core::{
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
-use crate::memory::room;
+use crate::memory::filled_chunks;
 use crate::packed::from_nhwc;
 use crate::tape::Differentiable;
-use crate::threads::share_chunks;
+use crate::threads::items_per_task;
 use crate::transpose::channels_last;
 
 /// Work on `N` contiguous operands that gives one result.
@@ -220,35 +217,6 @@ pub(crate) fn contiguous_nhwc(xs: &Tensor) -> Result<Tensor> {
     channels_last(&from_nhwc(xs)?)
 }
 
-/// The tasks' share of `items` that cost `each` operations: enough to be worth a task.
-pub(crate) fn items_per_task(items: usize, each: usize) -> usize {
-    const TASK: usize = 1 << 16;
-    let least = TASK.div_ceil(each.max(1));
-    items.div_ceil(4 * rayon::current_num_threads()).max(least).max(1)
-}
-
-/// A vector of `len` values that `fill(i, part)` writes, part by part of `share` values, on all threads;
-/// and what it returns for each part.
-///
-/// # Safety
-/// `fill` must write all values of its part.
-pub(crate) unsafe fn written<T: Float, R: Send + Sync>(
-    len: usize,
-    share: usize,
-    fill: impl Fn(usize, &mut [MaybeUninit<T>]) -> R + Sync,
-) -> (Vec<T>, Vec<R>) {
-    let mut values = room(len);
-    let spare: &mut [MaybeUninit<T>] = &mut values.spare_capacity_mut()[..len];
-    let parts: Vec<_> = (0..len.div_ceil(share.max(1))).map(|_| OnceLock::new()).collect();
-    share_chunks(spare, share, |i, part| {
-        let _ = parts[i].set(fill(i, part));
-    });
-    let parts = parts.into_iter().filter_map(OnceLock::into_inner).collect();
-    // SAFETY: the capacity is there, and the caller's promise is that all values are written.
-    unsafe { values.set_len(len) };
-    (values, parts)
-}
-
 /// a + b, outside of the graph.
 pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let has_kernel = matches!(a.device(), Device::Cpu) && matches!(a.dtype(), DType::F32 | DType::F64);
@@ -270,14 +238,13 @@ impl Operation<2> for Sum {
     fn run<T: Float>(&self, _: Isa, [a, b]: [&[T]; 2]) -> Vec<T> {
         let share = items_per_task(a.len(), 1);
         // SAFETY: every part is written from as many values.
-        let (sums, _) = unsafe {
-            written(a.len(), share, |i, part| {
+        unsafe {
+            filled_chunks(a.len(), share, |i, part| {
                 let (a, b) = (&a[i * share..][..part.len()], &b[i * share..][..part.len()]);
                 for ((to, &a), &b) in part.iter_mut().zip(a).zip(b) {
                     to.write(a + b);
                 }
             })
-        };
-        sums
+        }
     }
 }

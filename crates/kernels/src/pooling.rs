@@ -1,17 +1,16 @@
 //! Pooling over windows, over a given number of cells, and over the whole map.
 
 use candle_core::{Device, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
-use crate::operation::{Custom, Operation, contiguous_nhwc, items_per_task, kernel_dtype, map_sizes};
+use crate::operation::{Custom, Operation, contiguous_nhwc, kernel_dtype, map_sizes};
 use crate::packed::from_nhwc;
 use crate::region::Pads;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape::apply;
 use crate::taps::{self, Taps};
-use crate::threads::share_chunks;
+use crate::threads::{gather, items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// Windows of a pool and how they move.
@@ -279,7 +278,7 @@ impl Operation<2> for MaxPoolGrad {
         let MaxPool { batch, channels, rows, columns } = self.0;
         let image = rows.inputs * columns.inputs * channels;
         let mut to_xs = vec![T::ZERO; batch * image];
-        to_xs.par_chunks_mut(image).enumerate().for_each(|(i, to_xs)| {
+        share_chunks(&mut to_xs, image, |i, to_xs| {
             dispatch(isa, Winners { pool: &self.0, image: i, xs, grad, to_xs });
         });
         to_xs
@@ -345,8 +344,10 @@ impl Operation<1> for GlobalMean {
         let per_task = items_per_task(pixels, c).max(64);
         let scale = T::from_f64(1.0 / pixels as f64);
         let mean = |xs: &[T]| {
-            let parts: Vec<Vec<T>> =
-                xs.par_chunks(per_task * c).map(|xs| dispatch(isa, Sum { channels: c, xs })).collect();
+            let parts = gather(pixels.div_ceil(per_task), |i| {
+                let xs = &xs[i * per_task * c..xs.len().min((i + 1) * per_task * c)];
+                dispatch(isa, Sum { channels: c, xs })
+            });
             let mut sums = vec![T::ZERO; c];
             for part in parts {
                 add(&mut sums, &part);

@@ -1,14 +1,14 @@
 //! RoIAlign: the part of a map under each box, as a small map.
 
 use candle_core::{Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
-use crate::operation::{Custom, Operation, contiguous_nhwc, items_per_task, kernel_dtype, map_sizes};
+use crate::operation::{Custom, Operation, contiguous_nhwc, kernel_dtype, map_sizes};
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::taps::{Taps, mix};
+use crate::threads::{items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// How [`roi_align`] samples.
@@ -133,9 +133,9 @@ impl Operation<2> for Pooled {
         let (image, one) = self.sizes();
         let per_task = items_per_task(self.count, 16 * one);
         let mut ys = vec![T::ZERO; self.count * one];
-        let tasks = ys.par_chunks_mut(per_task * one).zip(boxes.par_chunks(per_task * 5));
-        tasks.for_each(|(ys, boxes)| {
-            for (ys, roi) in ys.chunks_exact_mut(one).zip(boxes.chunks_exact(5)) {
+        share_chunks(&mut ys, per_task * one, |task, ys| {
+            let boxes = boxes.chunks_exact(5).skip(task * per_task);
+            for (ys, roi) in ys.chunks_exact_mut(one).zip(boxes) {
                 let xs = &xs[roi[0].to_f64() as usize * image..][..image];
                 dispatch(isa, Forward { op: self, taps: &self.taps(roi), xs, ys });
             }
@@ -188,7 +188,7 @@ impl Operation<2> for ToMap {
         let op = &self.0;
         let (image, one) = op.sizes();
         let mut to_map = vec![T::ZERO; op.batch * image];
-        to_map.par_chunks_mut(image).enumerate().for_each(|(image, to_map)| {
+        share_chunks(&mut to_map, image, |image, to_map| {
             for (roi, grad) in boxes.chunks_exact(5).zip(grad.chunks_exact(one)) {
                 if roi[0].to_f64() as usize == image {
                     dispatch(isa, Scatter { op, taps: &op.taps(roi), grad, to_map });

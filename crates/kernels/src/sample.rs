@@ -1,15 +1,14 @@
 //! Sampling a map at given positions: by a grid, and along a flow.
 
 use candle_core::{Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
-use crate::bilinear::Corners;
+use crate::bilinear::{Corners, share_bands};
 use crate::epilogue::Float;
 use crate::isa::Isa;
-use crate::operation::{Custom, Operation, contiguous_nhwc, items_per_task, kernel_dtype, map_sizes};
+use crate::operation::{Custom, Operation, contiguous_nhwc, kernel_dtype, map_sizes};
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::threads::share_chunks;
+use crate::threads::{items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// What lies outside a map that is sampled.
@@ -212,14 +211,8 @@ impl Operation<2> for ToMap {
     fn run<T: Float>(&self, isa: Isa, [positions, grad]: [&[T]; 2]) -> Vec<T> {
         let op = &self.0;
         let mut to_map = vec![T::ZERO; op.batch * op.image()];
-        // Each task goes over all positions and serves those that fall into its rows: no two tasks
-        // write to one place, and the order of additions is always the same.
-        let rows = op.height.div_ceil(rayon::current_num_threads());
-        to_map.par_chunks_mut(op.image()).enumerate().for_each(|(image, to_map)| {
-            to_map.par_chunks_mut(rows * op.width * op.channels).enumerate().for_each(|(task, to_map)| {
-                let first = task * rows * op.width;
-                dispatch(isa, Scatter { op, image, first, positions, grad, to_map });
-            });
+        share_bands(&mut to_map, (op.height, op.width, op.channels), |image, first, to_map| {
+            dispatch(isa, Scatter { op, image, first, positions, grad, to_map });
         });
         to_map
     }
@@ -275,7 +268,7 @@ impl Operation<3> for ToPositions {
         let (rows, row) = (op.batch * op.out_h, 2 * op.out_w);
         let per_task = items_per_task(rows, (4 * op.channels + 8) * row);
         let mut to_positions = vec![T::ZERO; rows * row];
-        to_positions.par_chunks_mut(per_task * row).enumerate().for_each(|(task, to)| {
+        share_chunks(&mut to_positions, per_task * row, |task, to| {
             dispatch(isa, Slopes { op, first: task * per_task, xs, positions, grad, to });
         });
         to_positions

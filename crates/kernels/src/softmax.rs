@@ -1,15 +1,14 @@
 //! Softmax over the last dimension.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, D, DType, Device, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
+use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Result, Shape, Tensor, bail};
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
-use crate::operation::items_per_task;
+use crate::operation::{Operation, compute};
 use crate::rows::{exp_shifted, normaliser, shift, sum};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::threads::share_chunks;
+use crate::threads::{items_per_task, share_chunks};
 
 /// Operations that a value costs, roughly.
 const COST: usize = 8;
@@ -32,7 +31,7 @@ pub fn softmax(xs: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Tensor>
         return Ok(xs.clone());
     }
     if matches!(xs.device(), Device::Cpu) && matches!(xs.dtype(), DType::F32 | DType::F64) {
-        return xs.contiguous()?.apply_op1(Softmax { isa: Isa::current()?, scale });
+        return xs.contiguous()?.apply_op1(Softmax { scale });
     }
     softmax_candle(&(xs * scale)?)
 }
@@ -48,7 +47,6 @@ fn softmax_candle(xs: &Tensor) -> Result<Tensor> {
 
 #[derive(Debug, Clone, Copy)]
 struct Softmax {
-    isa: Isa,
     scale: f64,
 }
 
@@ -68,12 +66,12 @@ impl CustomOp1 for Softmax {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let ys = match storage {
             CpuStorage::F32(xs) => {
-                let (n, xs) = rows(xs, layout)?;
+                let (isa, (n, xs)) = (Isa::current()?, rows(xs, layout)?);
                 let mut ys = vec![0.0; xs.len()];
                 let share = items_per_task(xs.len() / n, COST * n) * n;
                 share_chunks(&mut ys, share, |i, ys| {
                     let xs = &xs[i * share..][..ys.len()];
-                    dispatch(self.isa, Forward { n, scale: self.scale as f32, xs, ys });
+                    dispatch(isa, Forward { n, scale: self.scale as f32, xs, ys });
                 });
                 CpuStorage::F32(ys)
             }
@@ -94,7 +92,8 @@ impl CustomOp1 for Softmax {
     }
 
     fn bwd(&self, _xs: &Tensor, ys: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        ys.apply_op2_no_bwd(&grad.contiguous()?, &SoftmaxGrad(*self)).map(Some)
+        let op = SoftmaxGrad { shape: ys.shape().clone(), n: ys.dim(D::Minus1)?, scale: self.scale };
+        compute(&op, [ys, &grad.contiguous()?]).map(Some)
     }
 }
 
@@ -136,41 +135,28 @@ impl Kernel for Forward<'_> {
 }
 
 /// From the result and its gradient: (g − Σ g·y) · y · scale.
-struct SoftmaxGrad(Softmax);
-
-impl SoftmaxGrad {
-    fn run<T: Float>(&self, (n, ys): (usize, &[T]), grad: &[T]) -> Vec<T> {
-        let mut to_xs = vec![T::ZERO; ys.len()];
-        let share = items_per_task(ys.len() / n, COST * n) * n;
-        let tasks = to_xs.par_chunks_mut(share).zip(ys.par_chunks(share)).zip(grad.par_chunks(share));
-        let Softmax { isa, scale } = self.0;
-        tasks.for_each(|((to_xs, ys), grad)| dispatch(isa, Backward { n, scale, ys, grad, to_xs }));
-        to_xs
-    }
+struct SoftmaxGrad {
+    shape: Shape,
+    n: usize,
+    scale: f64,
 }
 
-impl CustomOp2 for SoftmaxGrad {
-    fn name(&self) -> &'static str {
-        "softmax's gradient"
+impl Operation<2> for SoftmaxGrad {
+    const NAME: &'static str = "softmax's gradient";
+
+    fn shape(&self) -> Shape {
+        self.shape.clone()
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let to_xs = match (s1, s2) {
-            (CpuStorage::F32(ys), CpuStorage::F32(grad)) => {
-                CpuStorage::F32(self.run(rows(ys, l1)?, rows(grad, l2)?.1))
-            }
-            (CpuStorage::F64(ys), CpuStorage::F64(grad)) => {
-                CpuStorage::F64(self.run(rows(ys, l1)?, rows(grad, l2)?.1))
-            }
-            _ => bail!("softmax: no gradient for {:?} of {:?}", s2.dtype(), s1.dtype()),
-        };
-        Ok((to_xs, l1.shape().clone()))
+    fn run<T: Float>(&self, isa: Isa, [ys, grad]: [&[T]; 2]) -> Vec<T> {
+        let Self { n, scale, .. } = *self;
+        let mut to_xs = vec![T::ZERO; ys.len()];
+        let share = items_per_task(ys.len() / n, COST * n) * n;
+        share_chunks(&mut to_xs, share, |i, to_xs| {
+            let part = i * share..i * share + to_xs.len();
+            dispatch(isa, Backward { n, scale, ys: &ys[part.clone()], grad: &grad[part], to_xs });
+        });
+        to_xs
     }
 }
 

@@ -8,11 +8,11 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
-use crate::operation::{Custom, Operation, contiguous_nhwc, items_per_task, kernel_dtype, map_sizes};
+use crate::operation::{Custom, Operation, contiguous_nhwc, kernel_dtype, map_sizes};
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape;
-use crate::threads::share_chunks;
+use crate::threads::{items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// An input and its weight.

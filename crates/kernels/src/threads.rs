@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use crate::memory::{Shared, filled};
+
 /// Looks for the next operation between two looks for candle's work.
 const LOOKS: usize = 32;
 /// So many of these rounds without work, some tens of microseconds, pass before others may have the
@@ -85,7 +87,7 @@ pub(crate) fn share_with<T>(tasks: usize, init: impl Fn() -> T + Sync, work: imp
     };
     // Without its crew while it runs: an operation within an operation is this thread's own affair.
     match (tasks, CREW.take()) {
-        (tasks, crew) if tasks < 2 || rayon::current_num_threads() == 1 => {
+        (tasks, crew) if tasks < 2 || threads() == 1 => {
             all(&mut (0..tasks));
             CREW.set(crew);
         }
@@ -102,31 +104,55 @@ pub(crate) fn share_with<T>(tasks: usize, init: impl Fn() -> T + Sync, work: imp
     }
 }
 
+/// The threads that share work.
+pub(crate) fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
+/// How many of `items` that cost `each` operations make a task: enough to be worth one.
+pub(crate) fn items_per_task(items: usize, each: usize) -> usize {
+    const TASK: usize = 1 << 16;
+    let least = TASK.div_ceil(each.max(1));
+    items.div_ceil(4 * threads()).max(least).max(1)
+}
+
 /// How many tasks `work` is cut into, of which `worth` makes one: no more than `per_thread` for each
 /// thread, and one where there is one thread.
 pub(crate) fn tasks_for(work: usize, worth: usize, per_thread: usize) -> usize {
-    let threads = rayon::current_num_threads();
+    let threads = threads();
     (work / worth).clamp(1, if threads == 1 { 1 } else { per_thread * threads })
 }
 
 /// [`share`] of items that are too small to be tasks, at least `least` of them at a time.
 pub(crate) fn share_groups(items: usize, least: usize, work: impl Fn(usize) + Sync) {
-    let group = items.div_ceil(GROUPS_PER_THREAD * rayon::current_num_threads()).max(least).max(1);
+    let group = items.div_ceil(GROUPS_PER_THREAD * threads()).max(least).max(1);
     share(items.div_ceil(group), |i| (i * group..items.min((i + 1) * group)).for_each(&work));
+}
+
+/// What `work` gives for each of `0..tasks`, in order, shared out over threads.
+pub(crate) fn gather<R: Send>(tasks: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    // SAFETY: there is a task for each value, and no other has its place.
+    unsafe { filled(tasks, |out: Shared<R>| share(tasks, |task| out.at(task).write(work(task)))) }
 }
 
 /// Runs `work(i, chunk)` for chunks of `len` values, of which the last may be shorter.
 pub(crate) fn share_chunks<T: Send>(values: &mut [T], len: usize, work: impl Fn(usize, &mut [T]) + Sync) {
-    struct Start<T>(*mut T);
-    // SAFETY: each task has a chunk of its own of values that may go to other threads.
-    unsafe impl<T: Send> Sync for Start<T> {}
-    let (len, all, start) = (len.max(1), values.len(), &Start(values.as_mut_ptr()));
-    share(all.div_ceil(len), |task| {
+    gather_chunks(values, len, work);
+}
+
+/// The same, with what `work` gives for each chunk, in order.
+pub(crate) fn gather_chunks<T: Send, R: Send>(
+    values: &mut [T],
+    len: usize,
+    work: impl Fn(usize, &mut [T]) -> R + Sync,
+) -> Vec<R> {
+    let (len, all, start) = (len.max(1), values.len(), Shared(values.as_mut_ptr()));
+    gather(all.div_ceil(len), |task| {
         let from = task * len;
         // SAFETY: the chunk lies inside `values`, which are borrowed until all tasks are done, and no
         // other task has this one's number.
-        work(task, unsafe { std::slice::from_raw_parts_mut(start.0.add(from), len.min(all - from)) });
-    });
+        work(task, unsafe { std::slice::from_raw_parts_mut(start.at(from), len.min(all - from)) })
+    })
 }
 
 /// The threads that attend a pass, and the operation that is under way.

@@ -1,11 +1,13 @@
 //! Channels last: the order of memory that packed weights work on, and of a head's predictions.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, WithDType, bail};
+use candle_core::{DType, Device, Result, Shape, Tensor};
 
-use crate::operation::items_per_task;
+use crate::epilogue::Float;
+use crate::isa::Isa;
+use crate::memory::filled;
+use crate::operation::{Custom, Operation, compute};
 use crate::tape;
-use crate::threads::share_chunks;
+use crate::threads::{items_per_task, share_chunks};
 
 /// Side of the square that is moved at a time: its rows and columns stay in the nearest cache.
 const BLOCK: usize = 32;
@@ -23,58 +25,56 @@ pub fn channels_last(xs: &Tensor) -> Result<Tensor> {
         return Ok(last);
     }
     if matches!(xs.device(), Device::Cpu) && matches!(xs.dtype(), DType::F32 | DType::F64) {
-        return xs.contiguous()?.reshape((b, c, h * w))?.apply_op1(Transpose)?.reshape((b, h, w, c));
+        let op = Transpose { batch: b, channels: c, values: h * w };
+        return xs.contiguous()?.reshape((b, c, h * w))?.apply_op1(Custom(op))?.reshape((b, h, w, c));
     }
     last.contiguous()
 }
 
 /// `[B, C, N]` → `[B, N, C]`
-struct Transpose;
-
-impl Transpose {
-    fn run<T: WithDType>(xs: &[T], c: usize, n: usize) -> Vec<T> {
-        let mut ys = vec![T::zero(); xs.len()];
-        if xs.is_empty() {
-            return ys;
-        }
-        for (xs, ys) in xs.chunks_exact(c * n).zip(ys.chunks_exact_mut(c * n)) {
-            let per_task = items_per_task(n.div_ceil(BLOCK), BLOCK * c) * BLOCK;
-            share_chunks(ys, per_task * c, |task, ys| {
-                for (i, ys) in ys.chunks_mut(BLOCK * c).enumerate() {
-                    let first = task * per_task + i * BLOCK;
-                    for from in (0..c).step_by(BLOCK) {
-                        for (j, ys) in ys.chunks_exact_mut(c).enumerate() {
-                            for channel in from..(from + BLOCK).min(c) {
-                                ys[channel] = xs[channel * n + first + j];
-                            }
-                        }
-                    }
-                }
-            });
-        }
-        ys
-    }
+struct Transpose {
+    batch: usize,
+    channels: usize,
+    /// Of a channel.
+    values: usize,
 }
 
-impl CustomOp1 for Transpose {
-    fn name(&self) -> &'static str {
-        "channels-last"
+impl Operation<1> for Transpose {
+    const NAME: &'static str = "channels-last";
+
+    fn shape(&self) -> Shape {
+        (self.batch, self.values, self.channels).into()
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (b, c, n) = layout.shape().dims3()?;
-        let Some((from, to)) = layout.contiguous_offsets() else {
-            bail!("channels-last: operand is not contiguous")
-        };
-        let ys = match storage {
-            CpuStorage::F32(xs) => CpuStorage::F32(Self::run(&xs[from..to], c, n)),
-            CpuStorage::F64(xs) => CpuStorage::F64(Self::run(&xs[from..to], c, n)),
-            _ => bail!("channels-last: no kernel for {:?}", storage.dtype()),
-        };
-        Ok((ys, (b, n, c).into()))
+    fn run<T: Float>(&self, _: Isa, [xs]: [&[T]; 1]) -> Vec<T> {
+        let (c, n) = (self.channels, self.values);
+        let image = (c * n).max(1);
+        let per_task = items_per_task(n.div_ceil(BLOCK), BLOCK * c) * BLOCK;
+        // SAFETY: the images are the whole result, and every channel of each pixel is written.
+        unsafe {
+            filled(xs.len(), |ys| {
+                let ys = ys.unwritten(xs.len()).chunks_exact_mut(image);
+                for (xs, ys) in xs.chunks_exact(image).zip(ys) {
+                    share_chunks(ys, per_task * c, |task, ys| {
+                        for (i, ys) in ys.chunks_mut(BLOCK * c).enumerate() {
+                            let first = task * per_task + i * BLOCK;
+                            for from in (0..c).step_by(BLOCK) {
+                                for (j, ys) in ys.chunks_exact_mut(c).enumerate() {
+                                    for channel in from..(from + BLOCK).min(c) {
+                                        ys[channel].write(xs[channel * n + first + j]);
+                                    }
+                                }
+                            }
+                        }
+                    });
+                }
+            })
+        }
     }
 
-    fn bwd(&self, _arg: &Tensor, _res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        grad.contiguous()?.apply_op1(Transpose).map(Some)
+    fn gradients(&self, _: [&Tensor; 1], grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        let Self { batch, channels, values } = *self;
+        let back = Self { batch, channels: values, values: channels };
+        Ok([Some(compute(&back, [&grad.contiguous()?])?)])
     }
 }

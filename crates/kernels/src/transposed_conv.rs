@@ -2,12 +2,12 @@
 //! the stride come from the same taps, so each such phase is an ordinary convolution of the input.
 
 use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
-use rayon::prelude::*;
 
 use crate::epilogue::Activation;
-use crate::operation::{items_per_task, map_sizes};
+use crate::operation::map_sizes;
 use crate::packed::{ConvOptions, PackedConv, Phase, from_nhwc};
 use crate::region::{Pads, Region};
+use crate::threads::{items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// How a transposed convolution moves over its output.
@@ -151,10 +151,10 @@ fn interleave(
     }
     let mut ys = vec![0f32; batch * out_h * out_w * channels];
     let rows_per_task = items_per_task(batch * out_h, out_w * channels);
-    let rows = ys.par_chunks_mut(out_w * channels).enumerate().with_min_len(rows_per_task);
-    rows.for_each(|(row, ys)| {
-        let (image, y) = (row / out_h, row % out_h);
-        for (x, ys) in ys.chunks_exact_mut(channels).enumerate() {
+    share_chunks(&mut ys, rows_per_task * out_w * channels, |task, ys| {
+        for (i, ys) in ys.chunks_exact_mut(channels).enumerate() {
+            let (row, x) = (task * rows_per_task + i / out_w, i % out_w);
+            let (image, y) = (row / out_h, row % out_h);
             let (rows, columns) =
                 (outputs_of(out_h, y % stride, stride), outputs_of(out_w, x % stride, stride));
             let pixel = (image * rows + y / stride) * columns + x / stride;

@@ -3,8 +3,7 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, InplaceOp2, Layout, Result, Tensor, bail};
 
-use crate::operation::items_per_task;
-use crate::threads::share_chunks;
+use crate::threads::{items_per_task, share_chunks};
 use crate::transpose::channels_last;
 
 /// Writes `xs` (`[B, C, h, w]`) into `plane` (`[B, C, H, W]`) with its corner at (`top`, `left`) and

@@ -6,9 +6,10 @@
 use candle_core::{Result, Shape, Tensor, bail};
 
 use super::geometry::{Filter, Geometry};
-use super::{PackedOp, Shared, SharedRead, check_operand, filled, weight_values, with_residual};
+use super::{PackedOp, check_operand, weight_values, with_residual};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
+use crate::memory::{Shared, SharedRead, filled};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
 use crate::threads::{share, tasks_for};

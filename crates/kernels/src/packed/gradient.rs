@@ -7,18 +7,19 @@
 //! multiplied by zeros.
 
 use candle_core::{CpuStorage, DType, Device, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 use super::conv::{ConvOptions, ConvShape, Filters, PackedConv, TileShape, in_blocks, widest};
 use super::geometry::{Filter, Geometry, Phase};
 use super::tile::{Tile, compute, panels};
-use super::{Shared, SharedRead, from_nhwc, values, winograd};
+use super::{from_nhwc, values, winograd};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
+use crate::memory::{Shared, SharedRead};
 use crate::operation::on_cpu;
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
 use crate::tape::{Differentiable, apply};
+use crate::threads::{gather, items_per_task, share_chunks, threads};
 use crate::transpose::channels_last;
 
 const NAME: &str = "convolution";
@@ -140,13 +141,16 @@ impl Conv2d {
                 return Ok(phase);
             }
             let row = g.plane_w * inputs;
-            to_input.par_chunks_mut(row).enumerate().for_each(|(i, to)| {
-                let (image, plane_row) = (i / g.plane_h, i % g.plane_h);
-                if plane_row % stride == y {
-                    let from = &phase[(image * rows.len + plane_row / stride) * columns.len * inputs..];
-                    let to = to.chunks_exact_mut(inputs).skip(x).step_by(stride);
-                    for (to, from) in to.zip(from.chunks_exact(inputs)) {
-                        to.copy_from_slice(from);
+            let per_task = items_per_task(g.batch * g.plane_h, row / stride);
+            share_chunks(&mut to_input, per_task * row, |task, to| {
+                for (i, to) in (task * per_task..).zip(to.chunks_exact_mut(row)) {
+                    let (image, plane_row) = (i / g.plane_h, i % g.plane_h);
+                    if plane_row % stride == y {
+                        let from = &phase[(image * rows.len + plane_row / stride) * columns.len * inputs..];
+                        let to = to.chunks_exact_mut(inputs).skip(x).step_by(stride);
+                        for (to, from) in to.zip(from.chunks_exact(inputs)) {
+                            to.copy_from_slice(from);
+                        }
                     }
                 }
             });
@@ -218,11 +222,13 @@ impl Conv2d {
                 let outputs = columns.min(per_output - first);
                 let mut packed = vec![0.0; pixels * columns];
                 let from = group * per_output + first;
-                packed
-                    .par_chunks_mut(columns)
-                    .zip(grad.par_chunks(self.outputs))
-                    .with_min_len(256)
-                    .for_each(|(to, grad)| to[..outputs].copy_from_slice(&grad[from..from + outputs]));
+                let per_task = items_per_task(pixels, outputs);
+                share_chunks(&mut packed, per_task * columns, |task, packed| {
+                    let grad = grad.chunks_exact(self.outputs).skip(task * per_task);
+                    for (to, grad) in packed.chunks_exact_mut(columns).zip(grad) {
+                        to[..outputs].copy_from_slice(&grad[from..from + outputs]);
+                    }
+                });
                 gradients.push(GradientPanel { vectors, group, outputs, packed });
                 first += outputs;
             }
@@ -230,27 +236,23 @@ impl Conv2d {
         // A task is a panel, a tap, and some of the inputs: enough tasks for all threads.
         let taps = g.filter.taps();
         let tall = shapes.iter().map(|shape| shape.1).max().unwrap_or(1);
-        let wanted = 4 * rayon::current_num_threads();
+        let wanted = 4 * threads();
         let splits = wanted.div_ceil(gradients.len() * taps).clamp(1, per_group.div_ceil(tall));
         let per_task = per_group.div_ceil(splits);
         let splits = per_group.div_ceil(per_task);
-        let parts: Vec<Vec<f32>> = (0..gradients.len() * taps * splits)
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|task| {
-                let first = task % splits * per_task;
-                let part = WeightPart {
-                    g,
-                    per_group,
-                    step,
-                    xs: SharedRead(xs.as_ptr()),
-                    panel: &gradients[task / splits / taps],
-                    tap: task / splits % taps,
-                    inputs: (first, per_task.min(per_group - first)),
-                };
-                dispatch(isa, part)
-            })
-            .collect();
+        let parts = gather(gradients.len() * taps * splits, |task| {
+            let first = task % splits * per_task;
+            let part = WeightPart {
+                g,
+                per_group,
+                step,
+                xs: SharedRead(xs.as_ptr()),
+                panel: &gradients[task / splits / taps],
+                tap: task / splits % taps,
+                inputs: (first, per_task.min(per_group - first)),
+            };
+            dispatch(isa, part)
+        });
         // The panels' outputs follow each other, so each panel fills a part of its own.
         let mut sums = vec![0.0; self.outputs * per_group * taps];
         let mut rest = sums.as_mut_slice();
@@ -260,15 +262,17 @@ impl Conv2d {
             shares.push((panel, &parts[i * taps * splits..][..taps * splits], of_panel));
             rest = others;
         }
-        shares.into_par_iter().for_each(|(panel, parts, sums)| {
-            let columns = panel.vectors * lanes;
-            in_blocks(per_group, panel.outputs, |input, output| {
-                let (split, row) = (input / per_task, input % per_task);
-                let at = (output * per_group + input) * taps;
-                for (tap, to) in sums[at..at + taps].iter_mut().enumerate() {
-                    *to = parts[tap * splits + split][row * columns + output];
-                }
-            });
+        share_chunks(&mut shares, 1, |_, shares| {
+            for (panel, parts, sums) in shares {
+                let columns = panel.vectors * lanes;
+                in_blocks(per_group, panel.outputs, |input, output| {
+                    let (split, row) = (input / per_task, input % per_task);
+                    let at = (output * per_group + input) * taps;
+                    for (tap, to) in sums[at..at + taps].iter_mut().enumerate() {
+                        *to = parts[tap * splits + split][row * columns + output];
+                    }
+                });
+            }
         });
         Ok(sums)
     }

@@ -14,10 +14,11 @@ use candle_core::{Result, Shape, Tensor, bail};
 use super::conv::PackedConv;
 use super::depthwise::{InputRows, PackedDepthwise};
 use super::geometry::Geometry;
-use super::{PackedOp, Shared, SharedRead, check_operand, filled, with_residual};
+use super::{PackedOp, check_operand, with_residual};
+use crate::memory::{Shared, SharedRead, filled};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::threads::{share, tasks_for};
+use crate::threads::{share, tasks_for, threads};
 use crate::transpose::channels_last;
 use crate::vector_math::sigmoid;
 
@@ -148,7 +149,7 @@ impl Call<'_> {
     /// them twice.
     fn tasks(&self) -> (usize, usize) {
         let g = &self.geometry;
-        let rows = g.out_h.div_ceil((2 * rayon::current_num_threads()).div_ceil(g.batch)).max(1);
+        let rows = g.out_h.div_ceil((2 * threads()).div_ceil(g.batch)).max(1);
         (g.out_h.div_ceil(rows), rows)
     }
 

@@ -25,7 +25,7 @@ pub use winograd_switch::without_winograd;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 
-use crate::memory::room;
+use crate::memory::{Shared, SharedRead, filled};
 use crate::tape;
 use crate::transpose::channels_last;
 
@@ -118,54 +118,4 @@ fn check_operand(name: &str, xs: &Tensor) -> Result<()> {
 fn weight_values(name: &str, weight: &Tensor) -> Result<Vec<f32>> {
     check_operand(name, weight)?;
     weight.flatten_all()?.to_vec1()
-}
-
-/// A vector that `fill` writes completely, through a pointer to its `len` values.
-///
-/// # Safety
-/// `fill` must write all of them.
-pub(crate) unsafe fn filled(len: usize, fill: impl FnOnce(Shared)) -> Vec<f32> {
-    let mut values = room(len);
-    fill(Shared(values.as_mut_ptr()));
-    // SAFETY: the capacity is there, and the caller's promise is that all values are written.
-    unsafe { values.set_len(len) };
-    values
-}
-
-/// A pointer that tasks share; each writes its own part.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared(*mut f32);
-
-// SAFETY: whoever dereferences it keeps the tasks' parts apart.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// The pointer, `offset` values on.
-    ///
-    /// # Safety
-    /// Within the allocation.
-    #[inline(always)]
-    pub(crate) unsafe fn at(self, offset: usize) -> *mut f32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.add(offset) }
-    }
-}
-
-/// A pointer that tasks only read.
-#[derive(Clone, Copy)]
-pub(crate) struct SharedRead(pub(crate) *const f32);
-
-// SAFETY: nobody writes through it.
-unsafe impl Send for SharedRead {}
-// SAFETY: as above.
-unsafe impl Sync for SharedRead {}
-
-impl SharedRead {
-    /// The pointer.
-    #[inline(always)]
-    pub(crate) fn get(self) -> *const f32 {
-        self.0
-    }
 }

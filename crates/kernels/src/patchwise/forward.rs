@@ -3,11 +3,10 @@
 use super::{Grid, Pixel, WeightOrder};
 use crate::epilogue::{Activation, Float};
 use crate::isa::Isa;
-use crate::operation::items_per_task;
+use crate::memory::{Shared, filled};
 use crate::packed::tile::{Tile, compute_pixels, panels};
-use crate::packed::{Shared, filled};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::threads::{share_chunks, share_with};
+use crate::threads::{items_per_task, share_chunks, share_with};
 use crate::vector_math::activate;
 
 /// Pixels that go through all panels before the next: their inputs and outputs stay in the cache.
@@ -23,8 +22,7 @@ pub(super) fn packed(
     act: Activation,
 ) -> Vec<f32> {
     let outputs = grid.options.outputs;
-    let macs = grid.weights() * grid.patch_h * grid.patch_w;
-    let per_task = items_per_task(grid.patches(), macs);
+    let per_task = items_per_task(grid.patches(), grid.macs());
     // SAFETY: the patches make up all outputs, and each is written by its own task.
     unsafe {
         filled(grid.batch * grid.out_h() * grid.out_w() * outputs, |out| {

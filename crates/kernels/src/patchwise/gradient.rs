@@ -1,7 +1,6 @@
 //! The gradients of map and weights.
 
 use candle_core::Shape;
-use rayon::prelude::*;
 
 use super::{Grid, WeightOrder};
 use crate::bilinear::dot;
@@ -9,6 +8,7 @@ use crate::epilogue::Float;
 use crate::isa::Isa;
 use crate::operation::Operation;
 use crate::simd::{Kernel, Simd, dispatch};
+use crate::threads::{items_per_task, share_chunks};
 
 /// (weights, gradient of the result) → gradient of the map
 pub(super) struct ToMap(pub(super) Grid);
@@ -25,7 +25,7 @@ impl Operation<2> for ToMap {
         let image = grid.height * grid.width * grid.inputs;
         let mut to_map = vec![T::ZERO; grid.batch * image];
         // Patches write into their neighbours, so images are the smallest parts that are apart.
-        to_map.par_chunks_mut(image).enumerate().for_each(|(image, to_map)| {
+        share_chunks(&mut to_map, image, |image, to_map| {
             dispatch(isa, Image { grid, weights, grad, image, to_map });
         });
         to_map
@@ -78,8 +78,11 @@ impl Operation<2> for ToWeights {
     fn run<T: Float>(&self, isa: Isa, [xs, grad]: [&[T]; 2]) -> Vec<T> {
         let grid = &self.0;
         let mut to_weights = vec![T::ZERO; grid.patches() * grid.weights()];
-        to_weights.par_chunks_mut(grid.weights()).enumerate().for_each(|(patch, to_weights)| {
-            dispatch(isa, Patch { grid, xs, grad, patch, to_weights });
+        let per_task = items_per_task(grid.patches(), grid.macs());
+        share_chunks(&mut to_weights, per_task * grid.weights(), |task, to_weights| {
+            for (i, to_weights) in to_weights.chunks_exact_mut(grid.weights()).enumerate() {
+                dispatch(isa, Patch { grid, xs, grad, patch: task * per_task + i, to_weights });
+            }
         });
         to_weights
     }

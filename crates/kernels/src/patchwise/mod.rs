@@ -262,6 +262,11 @@ impl Grid {
         self.options.outputs * self.group_inputs() * self.taps()
     }
 
+    /// Multiply–adds of a patch.
+    fn macs(&self) -> usize {
+        self.weights() * self.patch_h * self.patch_w
+    }
+
     fn group_inputs(&self) -> usize {
         self.inputs / self.options.groups
     }
