@@ -11,8 +11,8 @@ use crate::Pointwise;
 /// Each channel times a gate in (0, 1): the map's means → 1×1 → activation → 1×1 → sigmoid.
 #[derive(Debug, Clone)]
 pub struct SqueezeExcite {
-    reduce: Pointwise,
-    expand: Pointwise,
+    /// In the order in which they run.
+    layers: [Pointwise; 2],
 }
 
 impl SqueezeExcite {
@@ -28,10 +28,8 @@ impl SqueezeExcite {
         reduce: VarBuilder,
         expand: VarBuilder,
     ) -> Result<Self> {
-        Ok(Self {
-            reduce: Pointwise::activated(channels, squeezed, act, reduce)?,
-            expand: Pointwise::new(squeezed, channels, expand)?,
-        })
+        let reduce = Pointwise::activated(channels, squeezed, act, reduce)?;
+        Ok(Self { layers: [reduce, Pointwise::new(squeezed, channels, expand)?] })
     }
 
     /// Packs the weights. Inference only: gradients end here.
@@ -39,13 +37,13 @@ impl SqueezeExcite {
     /// # Errors
     /// If candle cannot read the weights.
     pub fn prepare(&mut self) -> Result<()> {
-        self.reduce.prepare()?;
-        self.expand.prepare()
+        self.layers.iter_mut().try_for_each(Pointwise::prepare)
     }
 
     /// The packed weights of both convolutions, once they are.
-    pub(crate) fn packed(&self) -> Option<(&PackedConv, &PackedConv)> {
-        Some((self.reduce.packed()?, self.expand.packed()?))
+    pub(crate) fn packed(&self) -> Option<[&PackedConv; 2]> {
+        let [first, last] = &self.layers;
+        Some([first.packed()?, last.packed()?])
     }
 
     /// `xs`: `[B, C, H, W]`. Result: the same shape.
@@ -53,14 +51,13 @@ impl SqueezeExcite {
     /// # Errors
     /// If the channels do not fit, or the map is empty.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let means = global_avg_pool2d(xs)?;
-        let gates = sigmoid(&self.expand.forward(&self.reduce.forward(&means)?)?)?;
-        gate(xs, &gates)
+        let gates = self.layers.iter().try_fold(global_avg_pool2d(xs)?, |ys, layer| layer.forward(&ys))?;
+        gate(xs, &sigmoid(&gates)?)
     }
 
     /// Counts both convolutions.
     pub fn cost(&self, tally: &mut Tally) {
         let means = FrameSize::new(1, 1);
-        self.expand.cost(self.reduce.cost(means, tally), tally);
+        self.layers.iter().fold(means, |size, layer| layer.cost(size, tally));
     }
 }

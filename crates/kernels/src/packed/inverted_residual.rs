@@ -37,9 +37,9 @@ pub struct PackedBlock<'a> {
     pub expand: Option<&'a PackedConv>,
     /// One filter a channel.
     pub depthwise: &'a PackedDepthwise,
-    /// Squeeze-and-excitation: 1×1 from the means of the depthwise convolution's channels to fewer,
-    /// and 1×1 from these to what the gates are the sigmoid of.
-    pub squeeze_excite: Option<(&'a PackedConv, &'a PackedConv)>,
+    /// Squeeze-and-excitation: 1×1 convolutions, the first from the means of the depthwise convolution's
+    /// channels, the last to what their gates are the sigmoid of.
+    pub squeeze_excite: Option<[&'a PackedConv; 2]>,
     /// 1×1, from the depthwise convolution's channels.
     pub project: &'a PackedConv,
 }
@@ -54,8 +54,8 @@ impl PackedBlock<'_> {
         };
         let channels = depthwise.channels;
         if !expand.is_none_or(|expand| fit(expand, expand.inputs, channels))
-            || !squeeze_excite.is_none_or(|(reduce, excite)| {
-                fit(reduce, channels, reduce.outputs) && fit(excite, reduce.outputs, channels)
+            || !squeeze_excite.is_none_or(|[first, last]| {
+                fit(first, channels, first.outputs) && fit(last, first.outputs, channels)
             })
             || !fit(project, channels, project.outputs)
         {
@@ -110,7 +110,7 @@ impl PackedOp for Call<'_> {
         let (g, block) = (&self.geometry, &self.block);
         let residual = residual.map(|r| SharedRead(r.as_ptr()));
         let len = g.pixels() * block.project.outputs;
-        let Some((reduce, excite)) = block.squeeze_excite else {
+        let Some(layers) = block.squeeze_excite else {
             // SAFETY: the strips write every row, each its own.
             return Ok(unsafe { filled(len, |out| self.by_strips(xs, |_| Then::Project { residual, out })) });
         };
@@ -124,7 +124,7 @@ impl PackedOp for Call<'_> {
                 self.by_strips(xs, |task| Then::Keep { map, sums: each_sums.at(task * channels) });
             })
         };
-        let gates = dispatch(block.project.isa, Gates { call: self, sums: &sums, reduce, excite });
+        let gates = dispatch(block.project.isa, Gates { call: self, sums: &sums, layers });
         let map = Shared(map.as_mut_ptr());
         let weights = block.project.inputs * block.project.outputs;
         let tasks = tasks_for(g.pixels() * weights, TASK_MACS, 2);
@@ -283,8 +283,7 @@ unsafe fn add<S: Simd>(to: *mut f32, from: *const f32, count: usize) {
 struct Gates<'a> {
     call: &'a Call<'a>,
     sums: &'a [f32],
-    reduce: &'a PackedConv,
-    excite: &'a PackedConv,
+    layers: [&'a PackedConv; 2],
 }
 
 impl Kernel for Gates<'_> {
@@ -292,12 +291,11 @@ impl Kernel for Gates<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) -> Vec<f32> {
-        let Self { call, sums, reduce, excite } = self;
+        let Self { call, sums, layers } = self;
         let (g, channels) = (&call.geometry, call.block.depthwise.channels);
         let per_image = sums.len() / g.batch;
         let scale = 1.0 / (g.out_h * g.out_w) as f32;
         let mut means = vec![0.0; g.batch * channels];
-        let mut squeezed = vec![0.0; g.batch * reduce.outputs];
         // SAFETY: all pointers are to whole rows of what was just allocated; S is entered.
         unsafe {
             for (means, sums) in means.chunks_exact_mut(channels).zip(sums.chunks_exact(per_image)) {
@@ -306,9 +304,11 @@ impl Kernel for Gates<'_> {
                 }
                 means.iter_mut().for_each(|mean| *mean *= scale);
             }
-            reduce.rows::<S>(means.as_ptr(), g.batch, squeezed.as_mut_ptr(), std::ptr::null());
-            let mut gates = means;
-            excite.rows::<S>(squeezed.as_ptr(), g.batch, gates.as_mut_ptr(), std::ptr::null());
+            let mut gates = layers.into_iter().fold(means, |xs, layer| {
+                let mut ys = vec![0.0; g.batch * layer.outputs];
+                layer.rows::<S>(xs.as_ptr(), g.batch, ys.as_mut_ptr(), std::ptr::null());
+                ys
+            });
             for gates in gates.chunks_mut(S::LANES) {
                 let gate = sigmoid::<S>(S::load_first(gates.as_ptr(), gates.len()));
                 S::store_first(gates.as_mut_ptr(), gate, gates.len());

@@ -384,10 +384,10 @@ fn an_inverted_residual_equals_its_layers() {
             let plain = project.forward(&whole(&gated), Pads::default(), Some(&residual)).unwrap();
             for expanded_before in [false, true] {
                 let (xs, expand) = if expanded_before { (&expanded, None) } else { (&xs, Some(&expand)) };
-                let block = PackedBlock { squeeze_excite: Some((&reduce, &excite)), ..block(expand) };
+                let block = PackedBlock { squeeze_excite: Some([&reduce, &excite]), ..block(expand) };
                 let ys = inverted_residual(&whole(xs), block, pads, Some(&residual)).unwrap();
                 assert!(largest_difference(&ys, &plain) < 1e-5, "case {i} with gates on {isa}");
-                let block = PackedBlock { squeeze_excite: Some((&excite, &reduce)), ..block };
+                let block = PackedBlock { squeeze_excite: Some([&excite, &reduce]), ..block };
                 let message = inverted_residual(&whole(xs), block, pads, None).unwrap_err().to_string();
                 assert!(message.contains("gates for"), "{message}");
             }
