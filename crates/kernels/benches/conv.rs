@@ -6,8 +6,8 @@ use std::hint::black_box;
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use zoo_kernels::{
-    Activation, ConvOptions, PackedBlock, PackedConv, PackedDepthwise, Pads, Region, inverted_residual,
-    on_pool,
+    Activation, ConvOptions, PackedBlock, PackedConv, PackedDepthwise, PackedTransposedConv, Pads, Region,
+    TransposedOptions, inverted_residual, on_pool,
 };
 
 /// Name, channels in and out, rows, columns, filter side, stride.
@@ -69,6 +69,26 @@ fn conv(c: &mut Criterion) {
     group.finish();
 }
 
+/// Images, channels in and out, side, filter side, padding; the stride is 2.
+const TRANSPOSED: [(usize, usize, usize, usize, usize, usize); 2] =
+    [(100, 256, 256, 14, 2, 0), (1, 128, 128, 48, 4, 1)];
+
+fn transposed(c: &mut Criterion) {
+    let mut group = c.benchmark_group("transposed conv");
+    for (images, inputs, outputs, side, k, padding) in TRANSPOSED {
+        let xs = last([images, inputs, side, side]);
+        let weight = Tensor::rand(-1f32, 1f32, (inputs, outputs, k, k), &Device::Cpu).unwrap();
+        let bias = Tensor::zeros(outputs, DType::F32, &Device::Cpu).unwrap();
+        let options = TransposedOptions { stride: 2, padding, output_padding: 0 };
+        let packed = PackedTransposedConv::new(&weight, Some(&bias), options, Activation::None).unwrap();
+        group.throughput(Throughput::Elements((images * inputs * outputs * k * k * side * side) as u64));
+        group.bench_function(format!("{k}x{k} {inputs}>{outputs} @{images}x{side}"), |b| {
+            on_pool(|| b.iter(|| packed.forward(black_box(&xs)).unwrap()));
+        });
+    }
+    group.finish();
+}
+
 /// Inputs, hidden channels, outputs, side, stride: blocks of MobileNetV2 at 384×384.
 const BLOCKS: [(usize, usize, usize, usize, usize); 5] = [
     (16, 96, 24, 192, 2),
@@ -115,5 +135,5 @@ fn blocks(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, conv, blocks);
+criterion_group!(benches, conv, transposed, blocks);
 criterion_main!(benches);

@@ -1,14 +1,19 @@
 //! Transposed convolution by phases: outputs whose rows and columns leave the same rest when divided by
 //! the stride come from the same taps, so each such phase is an ordinary convolution of the input.
 
-use candle_core::{CpuStorage, Result, Storage, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
 use crate::epilogue::Activation;
+use crate::memory::{Shared, filled};
 use crate::operation::map_sizes;
-use crate::packed::{ConvOptions, PackedConv, Phase, from_nhwc};
-use crate::region::{Pads, Region};
-use crate::threads::{items_per_task, share_chunks};
+use crate::packed::{ConvOptions, Packed, PackedConv, PackedOp, Phase, Places, check_operand, from_nhwc};
+use crate::simd::{Kernel, Simd, dispatch};
+use crate::threads::{items_per_task, share_with};
 use crate::transpose::channels_last;
+
+const NAME: &str = "transposed convolution";
+/// Pixels of a phase that are computed together: with their inputs and outputs they stay in the cache.
+const PIXELS: usize = 96;
 
 /// How a transposed convolution moves over its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,13 +33,19 @@ pub struct PackedTransposedConv {
     options: TransposedOptions,
     inputs: usize,
     outputs: usize,
-    /// One for each rest of a row and a column, row by row.
-    phases: Vec<PackedConv>,
+    phases: Vec<PhaseConv>,
+    /// What a tap beside the map reads.
+    zeros: Vec<f32>,
 }
 
-/// The outputs of one axis that leave `rest`, of `size` in all.
-fn phase(kernel: usize, options: TransposedOptions, rest: usize, size: usize) -> Phase {
-    Phase::new(rest, kernel, options.padding as isize, size, options.stride, 1)
+/// The convolution that gives the outputs of one phase.
+#[derive(Debug, Clone)]
+struct PhaseConv {
+    /// Its outputs' first row and column.
+    first: (usize, usize),
+    rows: Phase,
+    columns: Phase,
+    conv: PackedConv,
 }
 
 impl PackedTransposedConv {
@@ -49,10 +60,10 @@ impl PackedTransposedConv {
         act: Activation,
     ) -> Result<Self> {
         let (inputs, outputs, height, width) = weight.dims4()?;
-        let TransposedOptions { stride, output_padding, .. } = options;
-        if height * width == 0 || output_padding >= stride {
+        let TransposedOptions { stride, padding, output_padding } = options;
+        if weight.elem_count() == 0 || output_padding >= stride {
             bail!(
-                "transposed convolution: a weight of {:?} with {options:?}: stride must be at least 1, and output_padding less than that",
+                "{NAME}: a weight of {:?} with {options:?}: stride must be at least 1, and output_padding less than that",
                 weight.dims()
             )
         }
@@ -61,20 +72,20 @@ impl PackedTransposedConv {
             let taps: Vec<u32> = phase.taps.iter().map(|&t| t as u32).collect();
             weight.index_select(&Tensor::new(taps, weight.device())?, dim)
         };
+        let phase = |kernel: usize, rest: usize| Phase::new(rest, kernel, padding as isize, 0, stride, 1);
         let mut phases = Vec::with_capacity(stride * stride);
-        for y in 0..stride {
-            for x in 0..stride {
-                let (rows, columns) = (phase(height, options, y, 0), phase(width, options, x, 0));
-                let filter = if rows.taps.is_empty() || columns.taps.is_empty() {
-                    // No tap falls here: nothing but the bias.
-                    Tensor::zeros((outputs, inputs, 1, 1), weight.dtype(), weight.device())?
-                } else {
-                    taken(&taken(weight, 2, &rows)?, 3, &columns)?.transpose(0, 1)?.contiguous()?
-                };
-                phases.push(PackedConv::new(&filter, bias, dense, act)?);
-            }
+        for first in (0..stride).flat_map(|y| (0..stride).map(move |x| (y, x))) {
+            let (rows, columns) = (phase(height, first.0), phase(width, first.1));
+            let filter = if rows.taps.is_empty() || columns.taps.is_empty() {
+                // No tap falls here: nothing but the bias.
+                Tensor::zeros((outputs, inputs, 1, 1), weight.dtype(), weight.device())?
+            } else {
+                taken(&taken(weight, 2, &rows)?, 3, &columns)?.transpose(0, 1)?.contiguous()?
+            };
+            let conv = PackedConv::new(&filter, bias, dense, act)?;
+            phases.push(PhaseConv { first, rows, columns, conv });
         }
-        Ok(Self { kernel: (height, width), options, inputs, outputs, phases })
+        Ok(Self { kernel: (height, width), options, inputs, outputs, phases, zeros: vec![0.0; inputs] })
     }
 
     /// `[B, I, H, W]` → `[B, O, h, w]` with `h = (H − 1) · stride − 2 · padding + kh + output_padding`, channels
@@ -83,85 +94,140 @@ impl PackedTransposedConv {
     /// # Errors
     /// If a shape does not fit, or a tensor is not f32 on the CPU.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let (batch, channels, height, width) = map_sizes("transposed convolution", xs)?;
+        let (batch, channels, height, width) = map_sizes(NAME, xs)?;
         if channels != self.inputs {
-            bail!("transposed convolution: expected {} channels, got {channels}", self.inputs)
+            bail!("{NAME}: expected {} channels, got {channels}", self.inputs)
         }
         let TransposedOptions { stride, padding, output_padding } = self.options;
         let out = |size: usize, kernel: usize| {
             ((size - 1) * stride + kernel + output_padding).checked_sub(2 * padding).filter(|&n| n > 0)
         };
         let (Some(out_h), Some(out_w)) = (out(height, self.kernel.0), out(width, self.kernel.1)) else {
-            bail!(
-                "transposed convolution: a padding of {padding} leaves nothing of a map of {height}×{width}"
-            )
+            bail!("{NAME}: a padding of {padding} leaves nothing of a map of {height}×{width}")
         };
-        // The region and padding of an axis so that a phase gives `outputs` values from its origin on.
-        let cut = |size: usize, kernel: usize, rest: usize, outputs: usize| {
-            let phase = phase(kernel, self.options, rest, outputs);
-            let (before, from) = ((-phase.origin).max(0) as usize, phase.origin.max(0) as usize);
-            let reach = (outputs + phase.taps.len().max(1) - 1).saturating_sub(before);
-            let inside = reach.min(size.saturating_sub(from));
-            (from, inside, before, reach - inside)
+        check_operand(NAME, xs)?;
+        let call = Call { layer: self, batch, height, width, out_h, out_w };
+        from_nhwc(&channels_last(xs)?.apply_op1_no_bwd(&Packed(call))?)
+    }
+}
+
+/// One call, on `[B, H, W, I]`.
+struct Call<'a> {
+    layer: &'a PackedTransposedConv,
+    batch: usize,
+    height: usize,
+    width: usize,
+    out_h: usize,
+    out_w: usize,
+}
+
+impl PackedOp for Call<'_> {
+    const NAME: &'static str = NAME;
+
+    fn shape(&self) -> Shape {
+        (self.batch, self.out_h, self.out_w, self.layer.outputs).into()
+    }
+
+    fn run(&self, xs: &[f32], _: Option<&[f32]>) -> Result<Vec<f32>> {
+        let PackedTransposedConv { kernel, options, inputs, outputs, phases, .. } = self.layer;
+        let (rows, columns) = (self.batch * self.rows(), self.out_w.div_ceil(options.stride));
+        let per_task = items_per_task(rows, columns * inputs * outputs * kernel.0 * kernel.1);
+        let at_a_time = PIXELS.div_ceil(columns);
+        // SAFETY: the phases make up all outputs, and each task writes rows of its own.
+        Ok(unsafe {
+            filled(self.batch * self.out_h * self.out_w * outputs, |out| {
+                share_with(rows.div_ceil(per_task), Scratch::default, |scratch, task| {
+                    let end = rows.min((task + 1) * per_task);
+                    for first in (task * per_task..end).step_by(at_a_time) {
+                        let rows = (first, end.min(first + at_a_time));
+                        for phase in phases {
+                            dispatch(phase.conv.isa, Part { call: self, phase, xs, rows, out, scratch });
+                        }
+                    }
+                });
+            })
+        })
+    }
+}
+
+impl Call<'_> {
+    /// Rows of an image's phases; the last may be missing in some.
+    fn rows(&self) -> usize {
+        self.out_h.div_ceil(self.layer.options.stride)
+    }
+}
+
+/// What a thread keeps from phase to phase.
+#[derive(Default)]
+struct Scratch {
+    /// The images and rows of a part.
+    rows: Vec<(usize, usize)>,
+    /// What each tap of each pixel reads, `[tap][pixel]`.
+    places: Vec<*const f32>,
+    /// The phase's outputs, which lie apart in the result.
+    ys: Vec<f32>,
+}
+
+/// Some rows of one phase.
+struct Part<'a> {
+    call: &'a Call<'a>,
+    phase: &'a PhaseConv,
+    xs: &'a [f32],
+    /// First row of the batch's phases, and their end.
+    rows: (usize, usize),
+    out: Shared,
+    scratch: &'a mut Scratch,
+}
+
+impl Kernel for Part<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self { call, phase: PhaseConv { first, rows: down, columns: right, conv }, xs, .. } = self;
+        let Scratch { rows, places, ys } = self.scratch;
+        let PackedTransposedConv { inputs, outputs, zeros, options, .. } = call.layer;
+        let (stride, per_image) = (options.stride, call.rows());
+        rows.clear();
+        rows.extend((self.rows.0..self.rows.1).map(|row| (row / per_image, row % per_image)));
+        rows.retain(|&(_, row)| row * stride + first.0 < call.out_h);
+        let columns = call.out_w.saturating_sub(first.1).div_ceil(stride);
+        let count = rows.len() * columns;
+        let inside = |origin: isize, at: usize, size: usize| {
+            origin.checked_add_unsigned(at).and_then(|at| usize::try_from(at).ok()).filter(|&at| at < size)
         };
-        let map = from_nhwc(&channels_last(xs)?)?;
-        let mut results = Vec::with_capacity(self.phases.len());
-        for (i, conv) in self.phases.iter().enumerate() {
-            let (y, x) = (i / stride, i % stride);
-            let (rows, columns) = (outputs_of(out_h, y, stride), outputs_of(out_w, x, stride));
-            if rows * columns == 0 {
-                results.push(None);
-                continue;
+        let taps = (down.taps.len() * right.taps.len()).max(1);
+        places.clear();
+        places.resize(taps * count, zeros.as_ptr());
+        for (i, &(image, row)) in rows.iter().enumerate() {
+            for ky in 0..down.taps.len() {
+                let Some(y) = inside(down.origin, row + ky, call.height) else { continue };
+                for kx in 0..right.taps.len() {
+                    let tap = ky * right.taps.len() + kx;
+                    let places = &mut places[tap * count + i * columns..][..columns];
+                    for (column, place) in places.iter_mut().enumerate() {
+                        if let Some(x) = inside(right.origin, column + kx, call.width) {
+                            let pixel = (image * call.height + y) * call.width + x;
+                            *place = xs[pixel * inputs..][..*inputs].as_ptr();
+                        }
+                    }
+                }
             }
-            let (top, height, above, below) = cut(height, self.kernel.0, y, rows);
-            let (left, width, before, after) = cut(width, self.kernel.1, x, columns);
-            let region = Region { plane: map.clone(), top, left, height, width };
-            let pads = Pads { top: above, bottom: below, left: before, right: after };
-            results.push(Some(channels_last(&conv.forward(&region, pads, None)?)?));
         }
-        from_nhwc(&interleave(&results, stride, (batch, out_h, out_w, self.outputs))?)
-    }
-}
-
-/// How many of `outputs` leave `rest`.
-fn outputs_of(outputs: usize, rest: usize, stride: usize) -> usize {
-    outputs.saturating_sub(rest).div_ceil(stride)
-}
-
-/// Puts the phases' pixels, each `[B, h, w, C]`, where they belong.
-fn interleave(
-    phases: &[Option<Tensor>],
-    stride: usize,
-    shape: (usize, usize, usize, usize),
-) -> Result<Tensor> {
-    if let [Some(only)] = phases {
-        return Ok(only.clone());
-    }
-    let (batch, out_h, out_w, channels) = shape;
-    let guards: Vec<_> = phases.iter().map(|phase| phase.as_ref().map(Tensor::storage_and_layout)).collect();
-    let mut values: Vec<&[f32]> = Vec::with_capacity(phases.len());
-    for guard in &guards {
-        values.push(match guard {
-            None => &[],
-            Some((storage, _)) => match &**storage {
-                Storage::Cpu(CpuStorage::F32(values)) => values,
-                _ => bail!("transposed convolution: expected phases in f32 on the CPU"),
-            },
-        });
-    }
-    let mut ys = vec![0f32; batch * out_h * out_w * channels];
-    let rows_per_task = items_per_task(batch * out_h, out_w * channels);
-    share_chunks(&mut ys, rows_per_task * out_w * channels, |task, ys| {
-        for (i, ys) in ys.chunks_exact_mut(channels).enumerate() {
-            let (row, x) = (task * rows_per_task + i / out_w, i % out_w);
-            let (image, y) = (row / out_h, row % out_h);
-            let (rows, columns) =
-                (outputs_of(out_h, y % stride, stride), outputs_of(out_w, x % stride, stride));
-            let pixel = (image * rows + y / stride) * columns + x / stride;
-            let phase = values[y % stride * stride + x % stride];
-            ys.copy_from_slice(&phase[pixel * channels..][..channels]);
+        ys.resize(count * outputs, 0.0);
+        let from = Places { pointers: places, count, taps, depth: None, value_step: 1 };
+        // SAFETY: each place has `inputs` values, and `ys` has room for all pixels. S is entered.
+        unsafe { conv.pixels::<S>(&conv.panels, &from, ys.as_mut_ptr(), std::ptr::null()) };
+        let mut ys = ys.chunks_exact(*outputs);
+        for &(image, row) in rows.iter() {
+            let start = (image * call.out_h + row * stride + first.0) * call.out_w + first.1;
+            for (column, ys) in ys.by_ref().take(columns).enumerate() {
+                // SAFETY: a pixel of the result, which no other task writes.
+                unsafe {
+                    let to = self.out.at((start + column * stride) * outputs);
+                    ys.as_ptr().copy_to_nonoverlapping(to, *outputs);
+                }
+            }
         }
-    });
-    drop(guards);
-    Tensor::from_vec(ys, shape, &candle_core::Device::Cpu)
+    }
 }

@@ -98,6 +98,7 @@ fn inside(origin: isize, step: usize, size: usize) -> Option<usize> {
 /// The rows (or columns) that a strided convolution reads with the same taps: those that leave one
 /// remainder by the stride. Backwards, from the convolution's results to its input, each such phase is an
 /// ordinary convolution.
+#[derive(Debug, Clone)]
 pub(crate) struct Phase {
     /// Taps of the filter, in the order in which the results' rows meet them.
     pub(crate) taps: Vec<usize>,

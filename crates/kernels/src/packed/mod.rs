@@ -14,6 +14,7 @@ pub(crate) mod tile;
 mod winograd;
 mod winograd_switch;
 
+pub(crate) use conv::Places;
 pub use conv::{ConvOptions, PackedConv};
 pub(crate) use depthwise::MAX_KERNEL;
 pub use depthwise::PackedDepthwise;
@@ -103,7 +104,7 @@ pub(crate) fn values<'a>(name: &str, storage: &'a CpuStorage, layout: &Layout) -
 }
 
 /// Packed operations run on the CPU in f32.
-fn check_operand(name: &str, xs: &Tensor) -> Result<()> {
+pub(crate) fn check_operand(name: &str, xs: &Tensor) -> Result<()> {
     if !matches!(xs.device(), Device::Cpu) || xs.dtype() != DType::F32 {
         bail!(
             "{name}: packed weights take f32 tensors on the CPU, got {:?} on {:?}: leave out `prepare()` for others",

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{Result, Shape, Tensor, bail};
 
 pub(crate) use self::pack::{ConvShape, Filters, Panel, TileShape, in_blocks, widest};
+pub(crate) use self::pixels::Places;
 use self::pixels::{Gather, Part};
 use super::geometry::{Filter, Geometry};
 use super::{PackedOp, SharedRead, check_operand, filled, weight_values, winograd, with_residual};
