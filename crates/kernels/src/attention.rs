@@ -12,7 +12,7 @@ use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, ba
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::memory::{Shared, filled};
-use crate::packed::tile::{Tile, compute_pixels, panels};
+use crate::packed::tile::{Piece, Tile, compute_pixels, panels};
 use crate::rows::{add_largest, exp_shifted, largest, multiply, normaliser, shift};
 use crate::simd::{Kernel, Simd, dispatch, transpose4};
 use crate::softmax::softmax;
@@ -360,6 +360,7 @@ impl Product<'_> {
                     stride: self.stride,
                     last: columns.min(self.columns - first) - (vectors - 1) * S::LANES,
                     act: Activation::None,
+                    piece: Piece::WHOLE,
                 };
                 compute_pixels::<S>(tile, vectors, self.rows.len());
             }

@@ -60,6 +60,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     unsafe fn first_or(a: Self::V, b: Self::V, n: usize) -> Self::V;
     /// Asks for the cache line of `p`, which may lie anywhere.
     unsafe fn prefetch(p: *const f32);
+    /// The same, into the second cache.
+    unsafe fn prefetch_second(p: *const f32);
     /// All lanes to `p`.
     unsafe fn store(p: *mut f32, v: Self::V);
     /// The first `n` lanes to `p`. `n` ≤ `LANES`.
@@ -163,6 +165,8 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
+    #[inline(always)]
+    unsafe fn prefetch_second(_: *const f32) {}
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Self::V {
         // SAFETY: the caller's promise that n values can be read.
@@ -291,6 +295,10 @@ mod x86 {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
         #[inline(always)]
+        unsafe fn prefetch_second(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
+        #[inline(always)]
         unsafe fn load(p: *const f32) -> Self::V {
             unsafe { _mm256_loadu_ps(p) }
         }
@@ -408,6 +416,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn prefetch(p: *const f32) {
             unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch_second(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
         #[inline(always)]
         unsafe fn load(p: *const f32) -> Self::V {

@@ -10,7 +10,7 @@ use candle_core::{CpuStorage, DType, Device, Result, Shape, Tensor, bail};
 
 use super::conv::{ConvOptions, ConvShape, Filters, PackedConv, TileShape, in_blocks, widest};
 use super::geometry::{Filter, Geometry, Phase};
-use super::tile::{Tile, compute, panels};
+use super::tile::{Piece, Tile, compute, panels};
 use super::{from_nhwc, values, winograd};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
@@ -365,6 +365,7 @@ impl Kernel for WeightPart<'_> {
                             stride: columns,
                             last: S::LANES,
                             act: Activation::None,
+                            piece: Piece::WHOLE,
                         };
                         compute::<S>(&tile, panel.vectors, height);
                     }

@@ -5,8 +5,10 @@ use crate::epilogue::Activation;
 use crate::simd::{Kernel, Simd};
 use crate::vector_math::activate;
 
-/// Values of the weights that are asked for ahead of their use: they often come from memory.
+/// Values of the weights that a tile asks for ahead of their use.
 const AHEAD: usize = 512;
+/// Values of a cache line.
+const LINE: usize = 16;
 
 /// One tile: `out[m][n] = act(bias[n] + residual[m][n] + Σ rows[t][m][k] · weights[t][k][n])`.
 ///
@@ -41,6 +43,31 @@ pub(crate) struct Tile {
     pub(crate) last: usize,
     /// Applied last.
     pub(crate) act: Activation,
+    pub(crate) piece: Piece,
+}
+
+/// Which piece of its products a tile computes, where many pixels go through the weights piece by piece:
+/// a piece then comes from memory once, and while the pixels go through it, the next one is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    /// The sums begin with the bias, not with what `out` holds.
+    pub(crate) first: bool,
+    /// Residual and activation follow; otherwise the sums are left in `out`.
+    pub(crate) last: bool,
+    /// The weights that will be read next, as far as that is known.
+    pub(crate) next: Option<NextWeights>,
+}
+
+/// Weights that all tiles of some pixels ask for together.
+#[derive(Clone, Copy)]
+pub(crate) struct NextWeights {
+    pub(crate) from: *const f32,
+    pub(crate) values: usize,
+}
+
+impl Piece {
+    /// All of the products.
+    pub(crate) const WHOLE: Self = Self { first: true, last: true, next: None };
 }
 
 /// Computes a tile of `rows` × `vectors`, one of the shapes in [`Simd::TILES`] or with fewer rows.
@@ -83,8 +110,11 @@ pub(crate) unsafe fn compute_pixels<S: Simd>(first: Tile, vectors: usize, count:
     let mut tile = first;
     for i in 0..tiles {
         let height = count / tiles + usize::from(i < count % tiles);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's promise; a tile asks for its part of the next weights.
         unsafe {
+            if let (Some(of_tile), Some(next)) = (&mut tile.piece.next, first.piece.next) {
+                of_tile.from = next.from.wrapping_add(next.values * i / tiles / LINE * LINE);
+            }
             compute::<S>(&tile, vectors, height);
             tile.rows = tile.rows.add(height);
             tile.out = tile.out.add(height * tile.stride);
@@ -110,8 +140,17 @@ impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {
         // SAFETY: the pointers are good for what the tile's fields say, by the promise that
         // `compute` was given; `run` is called by `S::enter` alone.
         unsafe {
-            let bias: [S::V; V] = std::array::from_fn(|n| S::load(t.bias.add(n * S::LANES)));
-            let mut sums = [bias; M];
+            let lanes = |n: usize| if n + 1 < V { S::LANES } else { t.last };
+            let mut sums = if t.piece.first {
+                let bias: [S::V; V] = std::array::from_fn(|n| S::load(t.bias.add(n * S::LANES)));
+                [bias; M]
+            } else {
+                std::array::from_fn(|m| {
+                    std::array::from_fn(|n| S::load_first(t.out.add(m * t.stride + n * S::LANES), lanes(n)))
+                })
+            };
+            // Without next weights: a line that is there already.
+            let (mut next, line) = t.piece.next.map_or((t.bias, 0), |next| (next.from, LINE));
             for tap in 0..t.taps {
                 let mut weights = t.weights.add(tap * t.weight_step);
                 let rows: [*const f32; M] =
@@ -122,6 +161,8 @@ impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {
                         S::load(weights.add(n * S::LANES))
                     });
                     weights = weights.add(V * S::LANES);
+                    S::prefetch_second(next);
+                    next = next.wrapping_add(line);
                     for (sums, row) in sums.iter_mut().zip(rows) {
                         let x = S::splat(*row.add(k * t.value_step));
                         for (sum, w) in sums.iter_mut().zip(w) {
@@ -129,6 +170,14 @@ impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {
                         }
                     }
                 }
+            }
+            if !t.piece.last {
+                for (m, sums) in sums.into_iter().enumerate() {
+                    for (n, sum) in sums.into_iter().enumerate() {
+                        S::store_first(t.out.add(m * t.stride + n * S::LANES), sum, lanes(n));
+                    }
+                }
+                return;
             }
             // The usual activations are two instructions; the others go over the stored tile in a
             // loop, which keeps this function short.
@@ -150,9 +199,8 @@ impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {
             if !t.act.is_clamp() {
                 for m in 0..M {
                     for n in 0..V {
-                        let lanes = if n + 1 < V { S::LANES } else { t.last };
                         let at = t.out.add(m * t.stride + n * S::LANES);
-                        S::store_first(at, activate::<S>(S::load_first(at, lanes), t.act), lanes);
+                        S::store_first(at, activate::<S>(S::load_first(at, lanes(n)), t.act), lanes(n));
                     }
                 }
             }

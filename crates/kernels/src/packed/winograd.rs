@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::conv::{Panel, TileShape};
 use super::geometry::{Filter, Geometry};
-use super::tile::{Tile, compute_pixels};
+use super::tile::{NextWeights, Piece, Tile, compute_pixels};
 use super::winograd_switch::is_allowed;
 use super::{Shared, SharedRead, filled};
 use crate::epilogue::Activation;
@@ -263,8 +263,16 @@ impl Patches<'_> {
             let rows: Vec<*const f32> = (0..count)
                 .map(|i| unsafe { buffer.add((position * count + i) * self.depth).cast_const() })
                 .collect();
-            for panel in layer.panels {
-                let width = panel.vectors * S::LANES;
+            for (i, panel) in layer.panels.iter().enumerate() {
+                let size = |panel: &Panel| layer.inputs * panel.vectors * S::LANES;
+                let weights = |panel: &Panel, position: usize| {
+                    let at = panel.weights / TAPS * POSITIONS + position * size(panel);
+                    layer.weights.as_ptr().wrapping_add(at)
+                };
+                let (next, position_of_next) = match layer.panels.get(i + 1) {
+                    Some(next) => (next, position),
+                    None => (&layer.panels[0], (position + 1) % POSITIONS),
+                };
                 // SAFETY: rows, weights and results lie inside their buffers; S is entered.
                 unsafe {
                     let tile = Tile {
@@ -274,10 +282,7 @@ impl Patches<'_> {
                         value_step: 1,
                         taps: 1,
                         depth: layer.inputs,
-                        weights: layer
-                            .weights
-                            .as_ptr()
-                            .add(panel.weights / TAPS * POSITIONS + position * layer.inputs * width),
+                        weights: weights(panel, position),
                         weight_step: 0,
                         bias: no_bias.as_ptr(),
                         out: buffer.add(outputs + position * count * self.columns + panel.bias),
@@ -285,6 +290,13 @@ impl Patches<'_> {
                         stride: self.columns,
                         last: S::LANES,
                         act: Activation::None,
+                        piece: Piece {
+                            next: Some(NextWeights {
+                                from: weights(next, position_of_next),
+                                values: size(next),
+                            }),
+                            ..Piece::WHOLE
+                        },
                     };
                     compute_pixels::<S>(tile, panel.vectors, count);
                 }

@@ -4,7 +4,7 @@ use super::{Grid, Pixel, WeightOrder};
 use crate::epilogue::{Activation, Float};
 use crate::isa::Isa;
 use crate::memory::{Shared, filled};
-use crate::packed::tile::{Tile, compute_pixels, panels};
+use crate::packed::tile::{Piece, Tile, compute_pixels, panels};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::threads::{items_per_task, share_chunks, share_with};
 use crate::vector_math::activate;
@@ -132,6 +132,7 @@ impl Kernel for Dense<'_> {
                         stride: outputs,
                         last: channels - (vectors - 1) * S::LANES,
                         act,
+                        piece: Piece::WHOLE,
                     };
                     compute_pixels::<S>(tile, vectors, count);
                 }

@@ -26,6 +26,8 @@ use crate::transpose::channels_last;
 
 /// Bytes of input and output that a task goes over at a time: they should stay in the second cache.
 const CHUNK_BYTES: usize = 384 << 10;
+/// The same where the weights are too large to stay there too: fewer tasks read them.
+const LONG_CHUNK_BYTES: usize = 1 << 20;
 /// Multiply–adds that are worth a task of their own, and tasks a thread that even out their times.
 const TASK_MACS: usize = 1 << 18;
 const TASKS_PER_THREAD: usize = 4;
@@ -188,12 +190,17 @@ impl Call<'_> {
         }
         let pixels = g.pixels();
         let taps = conv.filter.taps();
-        let macs_per_pixel = conv.weights.len();
-        // Pixels a task: what fits the cache, fewer where threads would have nothing to do.
+        let wanted = tasks_for(pixels * conv.weights.len(), TASK_MACS, TASKS_PER_THREAD);
+        // What comes from memory more than once should be the smaller of the two: all tasks of some
+        // panels read all pixels, all tasks of some pixels read all weights.
+        let weights_rule = conv.weights.len() > g.batch * g.plane_h * g.plane_w * conv.inputs;
+        let splits = if weights_rule { wanted } else { 1 };
         // A pixel brings stride² new places, and of the other taps' about one is not in the cache yet.
-        let bytes = 4 * (conv.inputs * taps.min(conv.filter.stride * conv.filter.stride + 1) + conv.outputs);
-        let wanted = tasks_for(pixels * macs_per_pixel, TASK_MACS, TASKS_PER_THREAD);
-        let chunk = (CHUNK_BYTES / bytes).min(pixels.div_ceil(wanted)).next_multiple_of(WHOLE_TILES);
+        let stride = conv.filter.stride;
+        let bytes = 4 * (conv.inputs * taps.min(stride * stride + 1) + conv.outputs);
+        let most = if conv.stays_in_cache() { CHUNK_BYTES } else { LONG_CHUNK_BYTES } / bytes;
+        let chunks = pixels.div_ceil(most.max(1)).max(wanted / splits.min(conv.panels.len()).max(1));
+        let chunk = pixels.div_ceil(chunks.max(1)).next_multiple_of(WHOLE_TILES);
         let chunks = pixels.div_ceil(chunk);
         // Too few pixels for all threads: the panels are shared out as well.
         let splits = (wanted / chunks.max(1)).clamp(1, conv.panels.len().max(1));
@@ -210,10 +217,10 @@ impl Call<'_> {
                     residual: residual.map(|r| SharedRead(r.as_ptr())),
                     out,
                     pixels: {
-                        let first = task / shares.len() * chunk;
+                        let first = task % chunks * chunk;
                         (first, chunk.min(pixels - first))
                     },
-                    panels: shares[task % shares.len()],
+                    panels: shares[task / chunks],
                     gather,
                 };
                 share(tasks, |task| dispatch(conv.isa, part(task)));

@@ -2,12 +2,14 @@
 
 use super::{PackedConv, Panel, WHOLE_TILES};
 use crate::packed::geometry::{Filter, Geometry};
-use crate::packed::tile::{Tile, compute_pixels};
+use crate::packed::tile::{NextWeights, Piece, Tile, compute_pixels};
 use crate::packed::{Shared, SharedRead};
 use crate::simd::{Kernel, Simd};
 
 /// Weights of at most so many bytes stay in the second cache beside a task's pixels.
 const RESIDENT_WEIGHTS: usize = 256 << 10;
+/// Values of the weights that many pixels go through at a time.
+const PIECE_VALUES: usize = 8 << 10;
 /// Pixels that go through all panels of small weights at a time.
 const PIXELS_AT_A_TIME: usize = 2 * WHOLE_TILES;
 
@@ -245,34 +247,84 @@ impl PackedConv {
         out: *mut f32,
         residual: *const f32,
     ) {
-        let Places { count, .. } = *places;
-        // Small weights stay in the cache while a few pixels at a time go through all panels; large
-        // ones are read once, panel by panel, with all of the task's pixels.
-        let step = if self.stays_in_cache() { PIXELS_AT_A_TIME } else { count };
-        for from in (0..count).step_by(step.max(1)) {
-            let step = step.min(count - from);
-            for panel in panels {
-                let at = from * self.outputs + panel.output;
-                // SAFETY: pixels and panel lie inside what the caller promised.
-                unsafe {
-                    let tile = Tile {
-                        rows: places.pointers.as_ptr().add(from),
-                        row_step: count,
-                        offset: panel.input,
-                        value_step: places.value_step,
-                        taps: places.taps,
-                        depth: places.depth.unwrap_or(panel.depth),
-                        weights: self.weights.as_ptr().add(panel.weights),
-                        weight_step: panel.depth * panel.vectors * S::LANES,
-                        bias: self.bias.as_ptr().add(panel.bias),
-                        out: out.add(at),
-                        residual: if residual.is_null() { residual } else { residual.add(at) },
-                        stride: self.outputs,
-                        last: panel.channels - (panel.vectors - 1) * S::LANES,
-                        act: self.act,
-                    };
-                    compute_pixels::<S>(tile, panel.vectors, step);
+        if self.stays_in_cache() || places.depth.is_some() {
+            // A few pixels at a time go through all panels, which stay in the cache.
+            for from in (0..places.count).step_by(PIXELS_AT_A_TIME) {
+                let count = PIXELS_AT_A_TIME.min(places.count - from);
+                for panel in panels {
+                    // SAFETY: pixels and panel lie inside what the caller promised.
+                    unsafe {
+                        let tile = self.tile::<S>(panel, places, from, out, residual);
+                        compute_pixels::<S>(tile, panel.vectors, count);
+                    }
                 }
+            }
+            return;
+        }
+        // All pixels go through the weights piece by piece, each of which is read once.
+        for panel in panels {
+            let columns = panel.vectors * S::LANES;
+            let pieces = panel.depth.div_ceil(PIECE_VALUES / columns);
+            for tap in 0..places.taps {
+                for piece in 0..pieces {
+                    let at = |piece| piece * panel.depth / pieces;
+                    let depth = at(piece + 1) - at(piece);
+                    // SAFETY: pixels, panel and piece lie inside what the caller promised.
+                    unsafe {
+                        let mut tile = self.tile::<S>(panel, places, 0, out, residual);
+                        tile.rows = tile.rows.add(tap * tile.row_step);
+                        tile.taps = 1;
+                        tile.offset += at(piece) * tile.value_step;
+                        tile.depth = depth;
+                        tile.weights = tile.weights.add(tap * tile.weight_step + at(piece) * columns);
+                        tile.piece = Piece {
+                            first: (tap, piece) == (0, 0),
+                            last: (tap + 1, piece + 1) == (places.taps, pieces),
+                            // Pieces, taps and panels follow each other.
+                            next: Some(NextWeights {
+                                from: tile.weights.wrapping_add(depth * columns),
+                                values: depth * columns,
+                            }),
+                        };
+                        compute_pixels::<S>(tile, panel.vectors, places.count);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The tile of a panel from pixel `from` on.
+    ///
+    /// # Safety
+    /// As [`PackedConv::pixels`].
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(
+        &self,
+        panel: &Panel,
+        places: &Places,
+        from: usize,
+        out: *mut f32,
+        residual: *const f32,
+    ) -> Tile {
+        let at = from * self.outputs + panel.output;
+        // SAFETY: the caller's promise.
+        unsafe {
+            Tile {
+                rows: places.pointers.as_ptr().add(from),
+                row_step: places.count,
+                offset: panel.input,
+                value_step: places.value_step,
+                taps: places.taps,
+                depth: places.depth.unwrap_or(panel.depth),
+                weights: self.weights.as_ptr().add(panel.weights),
+                weight_step: panel.depth * panel.vectors * S::LANES,
+                bias: self.bias.as_ptr().add(panel.bias),
+                out: out.add(at),
+                residual: if residual.is_null() { residual } else { residual.add(at) },
+                stride: self.outputs,
+                last: panel.channels - (panel.vectors - 1) * S::LANES,
+                act: self.act,
+                piece: Piece::WHOLE,
             }
         }
     }
