@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Storage, Tensor, bail};
 
+use crate::aligned::Aligned;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::memory::{Shared, filled};
@@ -232,13 +233,13 @@ impl Call<'_> {
 /// A head's keys and values as weights of matrix products.
 struct Packed {
     /// Block by block of keys and panel by panel `[D][key]`, times the scale, padded to whole vectors.
-    keys: Vec<f32>,
+    keys: Aligned,
     /// Added to the scores: 0, and −∞ in the padding.
-    absent: Vec<f32>,
+    absent: Aligned,
     /// Block by block of keys and panel by panel `[key][E]`, padded with zeros.
-    values: Vec<f32>,
+    values: Aligned,
     /// Added to the result.
-    zeros: Vec<f32>,
+    zeros: Aligned,
 }
 
 /// The panels of a product with `columns` columns: first column and vectors.
@@ -267,8 +268,8 @@ impl Kernel for Pack<'_> {
         let Self { call, head } = self;
         let Sizes { keys: count, depth, values: width, .. } = call.sizes;
         let (padded, padded_width) = (count.next_multiple_of(S::LANES), width.next_multiple_of(S::LANES));
-        let mut keys = vec![0.0; depth * padded];
-        let mut values = vec![0.0; count * padded_width];
+        let mut keys = Aligned::zeros(depth * padded);
+        let mut values = Aligned::zeros(count * padded_width);
         for from in (0..count).step_by(KEYS) {
             let len = KEYS.min(count - from);
             for (first, vectors) in panels_of::<S>(len) {
@@ -291,9 +292,9 @@ impl Kernel for Pack<'_> {
                 }
             }
         }
-        let mut absent = vec![0.0; padded];
+        let mut absent = Aligned::zeros(padded);
         absent[count..].fill(f32::NEG_INFINITY);
-        Packed { keys, absent, values, zeros: vec![0.0; padded_width] }
+        Packed { keys, absent, values, zeros: Aligned::zeros(padded_width) }
     }
 }
 
@@ -389,7 +390,7 @@ impl Kernel for Block<'_> {
         // SAFETY: the head's first query of this block lies inside the result.
         let out = unsafe { out.at(((head.image * all + queries.start) * heads + head.head) * values) };
         let width = KEYS.min(keys.next_multiple_of(S::LANES));
-        let mut scores = vec![0.0; count * width];
+        let mut scores = Aligned::zeros(count * width);
         let query_rows: Vec<_> = queries.clone().map(|i| call.q.row(head, i, depth).as_ptr()).collect();
         // Each query's largest score so far, and the sum of its weights relative to that.
         let mut running = vec![(f32::NEG_INFINITY, 0.0); count];

@@ -48,6 +48,7 @@
 )]
 
 mod activation;
+mod aligned;
 mod attention;
 mod batch_norm;
 mod bilinear;

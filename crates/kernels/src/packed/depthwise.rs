@@ -7,6 +7,7 @@ use candle_core::{Result, Shape, Tensor, bail};
 
 use super::geometry::{Filter, Geometry};
 use super::{PackedOp, check_operand, weight_values, with_residual};
+use crate::aligned::Weights;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::memory::{Shared, SharedRead, filled};
@@ -31,11 +32,11 @@ pub struct PackedDepthwise {
     pub(crate) channels: usize,
     act: Activation,
     /// `[tap][channel]`, channels padded to whole vectors.
-    weights: Vec<f32>,
+    weights: Weights,
     /// Padded likewise.
-    bias: Vec<f32>,
+    bias: Weights,
     /// What a tap in the border reads.
-    zeros: Vec<f32>,
+    zeros: Weights,
 }
 
 impl PackedDepthwise {
@@ -74,9 +75,9 @@ impl PackedDepthwise {
             filter: Filter { height, width, stride, dilation: 1 },
             channels,
             act,
-            weights,
-            bias,
-            zeros: vec![0.0; padded],
+            weights: weights.as_slice().into(),
+            bias: bias.as_slice().into(),
+            zeros: vec![0.0; padded].as_slice().into(),
         })
     }
 

@@ -15,6 +15,7 @@ use super::conv::PackedConv;
 use super::depthwise::{InputRows, PackedDepthwise};
 use super::geometry::Geometry;
 use super::{PackedOp, check_operand, with_residual};
+use crate::aligned::Aligned;
 use crate::memory::{Shared, SharedRead, filled};
 use crate::region::{Pads, Region};
 use crate::simd::{Kernel, Simd, dispatch};
@@ -199,14 +200,18 @@ impl Kernel for Strips<'_> {
         let enough = STRIP_PIXELS.div_ceil(g.out_w);
         let fitting = STRIP_BYTES / (4 * (stride * wide + narrow)).max(1);
         let per_strip = enough.max(fitting.min(4 * enough)).min(self.rows.1 - self.rows.0).max(1);
-        let mut ring =
-            Ring { rows: (per_strip - 1) * stride + kernel, row_values: wide, values: vec![], next: 0 };
+        let mut ring = Ring {
+            rows: (per_strip - 1) * stride + kernel,
+            row_values: wide,
+            values: Aligned::default(),
+            next: 0,
+        };
         if expand.is_some() {
-            ring.values.resize(ring.rows * wide, 0.0);
+            ring.values.resize(ring.rows * wide);
         }
         let mut buffer = match self.then {
-            Then::Project { .. } => vec![0.0; per_strip * narrow],
-            Then::Keep { .. } => vec![],
+            Then::Project { .. } => Aligned::zeros(per_strip * narrow),
+            Then::Keep { .. } => Aligned::default(),
         };
         let image_values = g.plane_h * g.plane_w * expand.map_or(depthwise.channels, |e| e.inputs);
         // SAFETY: the image lies inside the input.
@@ -364,7 +369,7 @@ impl Kernel for Gated<'_> {
 struct Ring {
     rows: usize,
     row_values: usize,
-    values: Vec<f32>,
+    values: Aligned,
     /// The first row that has not been expanded yet.
     next: usize,
 }

@@ -14,6 +14,7 @@ use super::geometry::{Filter, Geometry};
 use super::tile::{NextWeights, Piece, Tile, compute_pixels};
 use super::winograd_switch::is_allowed;
 use super::{Shared, SharedRead, filled};
+use crate::aligned::Aligned;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
@@ -138,7 +139,7 @@ pub(crate) fn run(layer: Layer, g: &Geometry, xs: &[f32], residual: Option<&[f32
     // SAFETY: the tasks write all outputs of all patches, each its own.
     unsafe {
         filled(g.pixels() * layer.outputs, |out| {
-            share_with(patches.div_ceil(block), Vec::new, |buffer, task| {
+            share_with(patches.div_ceil(block), Aligned::default, |buffer, task| {
                 let first = task * block;
                 let part = Patches {
                     layer,
@@ -176,7 +177,7 @@ struct Patches<'a> {
     residual: Option<SharedRead>,
     out: Shared,
     /// Transformed inputs `[position][patch][depth]`, then outputs `[position][patch][columns]`.
-    buffer: &'a mut Vec<f32>,
+    buffer: &'a mut Aligned,
 }
 
 impl Kernel for Patches<'_> {
@@ -186,7 +187,7 @@ impl Kernel for Patches<'_> {
     fn run<S: Simd>(mut self) {
         let count = self.patches.1;
         let inputs = POSITIONS * count * self.depth;
-        self.buffer.resize(inputs + POSITIONS * count * self.columns, 0.0);
+        self.buffer.resize(inputs + POSITIONS * count * self.columns);
         // SAFETY: `run` is called by `S::enter`, and the buffer has room for both parts.
         unsafe {
             self.transform_inputs::<S>();
@@ -256,7 +257,7 @@ impl Patches<'_> {
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&mut self, outputs: usize) {
         let (count, layer) = (self.patches.1, self.layer);
-        let no_bias = vec![0.0; self.columns];
+        let no_bias = Aligned::zeros(self.columns);
         let buffer = self.buffer.as_mut_ptr();
         for position in 0..POSITIONS {
             // SAFETY: each position has `count` rows of `depth` values.

@@ -17,6 +17,7 @@ pub(crate) use self::pixels::Places;
 use self::pixels::{Gather, Part};
 use super::geometry::{Filter, Geometry};
 use super::{PackedOp, SharedRead, check_operand, filled, weight_values, winograd, with_residual};
+use crate::aligned::Weights;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::region::{Pads, Region};
@@ -68,14 +69,14 @@ pub struct PackedConv {
     act: Activation,
     pub(crate) panels: Vec<Panel>,
     /// Panel by panel `[tap][input][output]`, outputs padded to whole vectors.
-    weights: Vec<f32>,
+    weights: Weights,
     /// Where Winograd's filtering may be used: the transformed filters, made when a map is first large
     /// enough to be worth it. The positions of a filter take the taps' place.
-    transformed: Option<Arc<OnceLock<Vec<f32>>>>,
+    transformed: Option<Arc<OnceLock<Weights>>>,
     /// Panel by panel, padded likewise.
-    bias: Vec<f32>,
+    bias: Weights,
     /// What a tap in the border reads.
-    zeros: Vec<f32>,
+    zeros: Weights,
 }
 
 impl PackedConv {
@@ -181,8 +182,9 @@ impl Call<'_> {
                 outputs: conv.outputs,
                 act: conv.act,
                 panels: &conv.panels,
-                weights: transformed
-                    .get_or_init(|| winograd::transform(&conv.weights, &conv.panels, conv.isa)),
+                weights: transformed.get_or_init(|| {
+                    winograd::transform(&conv.weights, &conv.panels, conv.isa).as_slice().into()
+                }),
                 bias: &conv.bias,
                 zeros: &conv.zeros,
             };

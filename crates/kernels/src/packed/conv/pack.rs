@@ -8,7 +8,7 @@ use super::PackedConv;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::packed::geometry::Filter;
-use crate::packed::tile::panels;
+use crate::packed::tile::panels as widths;
 use crate::simd::{Kernel, Simd, TileShapes, dispatch};
 
 /// What is packed.
@@ -56,21 +56,10 @@ impl PackedConv {
         let merged =
             (1..=groups).rev().find(|&n| groups.is_multiple_of(n) && group_outputs * n <= lanes).unwrap_or(1);
         let (wide_inputs, wide_outputs) = (per_group * merged, group_outputs * merged);
-        let mut packed = Self {
-            isa,
-            filter,
-            inputs: per_group * groups,
-            outputs,
-            act,
-            transformed: winograd.then(Arc::default),
-            panels: vec![],
-            weights: vec![],
-            bias: vec![],
-            zeros: vec![0.0; per_group * groups],
-        };
+        let (mut panels, mut weights, mut biases) = (vec![], 0, vec![]);
         for group in 0..groups / merged {
             let mut first = 0;
-            for vectors in panels(wide_outputs.div_ceil(lanes), widest(shapes)) {
+            for vectors in widths(wide_outputs.div_ceil(lanes), widest(shapes)) {
                 let columns = vectors * lanes;
                 let panel = Panel {
                     vectors,
@@ -78,22 +67,23 @@ impl PackedConv {
                     depth: wide_inputs,
                     output: group * wide_outputs + first,
                     channels: columns.min(wide_outputs - first),
-                    weights: packed.weights.len(),
-                    bias: packed.bias.len(),
+                    weights,
+                    bias: biases.len(),
                 };
-                packed.bias.resize(panel.bias + columns, 0.0);
+                biases.resize(panel.bias + columns, 0.0);
                 if let Some(bias) = bias {
-                    packed.bias[panel.bias..][..panel.channels]
+                    biases[panel.bias..][..panel.channels]
                         .copy_from_slice(&bias[panel.output..][..panel.channels]);
                 }
-                packed.weights.resize(panel.weights + taps * wide_inputs * columns, 0.0);
-                packed.panels.push(panel);
+                weights += taps * wide_inputs * columns;
+                panels.push(panel);
                 first += panel.channels;
             }
         }
-        let mut rest = packed.weights.as_mut_slice();
+        let mut packed = vec![0.0; weights];
+        let mut rest = packed.as_mut_slice();
         let mut parts = vec![];
-        for panel in &packed.panels {
+        for panel in &panels {
             let (of_panel, others) = rest.split_at_mut(taps * wide_inputs * panel.vectors * lanes);
             parts.push((panel, of_panel));
             rest = others;
@@ -109,7 +99,18 @@ impl PackedConv {
                 }
             });
         });
-        packed
+        Self {
+            isa,
+            filter,
+            inputs: per_group * groups,
+            outputs,
+            act,
+            transformed: winograd.then(Arc::default),
+            panels,
+            weights: packed.as_slice().into(),
+            bias: biases.as_slice().into(),
+            zeros: vec![0.0; per_group * groups].as_slice().into(),
+        }
     }
 }
 
