@@ -149,6 +149,16 @@ impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {
                     std::array::from_fn(|n| S::load_first(t.out.add(m * t.stride + n * S::LANES), lanes(n)))
                 })
             };
+            // What the results go to and are added to comes from memory, while the sums are computed.
+            for m in 0..M {
+                for n in 0..V {
+                    let at = m * t.stride + n * S::LANES;
+                    S::prefetch(t.out.wrapping_add(at));
+                    if !t.residual.is_null() {
+                        S::prefetch(t.residual.wrapping_add(at));
+                    }
+                }
+            }
             // Without next weights: a line that is there already.
             let (mut next, line) = t.piece.next.map_or((t.bias, 0), |next| (next.from, LINE));
             for tap in 0..t.taps {
