@@ -109,25 +109,39 @@ impl Drop for Chunk {
     }
 }
 
+impl Weights {
+    /// `len` weights that `write` makes of zeros.
+    pub(crate) fn written(len: usize, write: impl FnOnce(&mut [f32])) -> Self {
+        let (chunk, from) = part_of_chunk(len.next_multiple_of(LINE) * size_of::<f32>());
+        // SAFETY: the part lies inside the chunk, has room for the values, and belongs to them alone.
+        let mut values = unsafe {
+            let start = chunk.start.add(from).cast::<f32>();
+            start.write_bytes(0, len);
+            NonNull::slice_from_raw_parts(start, len)
+        };
+        // SAFETY: they are zeros now, and nobody else knows of them yet.
+        write(unsafe { values.as_mut() });
+        Self { _chunk: chunk, values }
+    }
+}
+
+/// A part of so many bytes, whole lines, that nobody else has: a chunk, and where in it the part begins.
+fn part_of_chunk(bytes: usize) -> (Arc<Chunk>, usize) {
+    let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    let with_room = current.0.upgrade().filter(|chunk| chunk.layout.size() - current.1 >= bytes);
+    let chunk = with_room.unwrap_or_else(|| {
+        let chunk = Arc::new(Chunk::new(bytes.max(CHUNK)));
+        *current = (Arc::downgrade(&chunk), 0);
+        chunk
+    });
+    let from = current.1;
+    current.1 += bytes;
+    (chunk, from)
+}
+
 impl From<&[f32]> for Weights {
     fn from(values: &[f32]) -> Self {
-        let bytes = size_of_val(values).next_multiple_of(size_of::<Line>());
-        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        let with_room = current.0.upgrade().filter(|chunk| chunk.layout.size() - current.1 >= bytes);
-        let chunk = with_room.unwrap_or_else(|| {
-            let chunk = Arc::new(Chunk::new(bytes.max(CHUNK)));
-            *current = (Arc::downgrade(&chunk), 0);
-            chunk
-        });
-        // SAFETY: the bytes from `current.1` on lie inside the chunk, are whole lines, and are given
-        // away once.
-        let to = unsafe {
-            let to = chunk.start.add(current.1).cast::<f32>();
-            to.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len());
-            NonNull::slice_from_raw_parts(to, values.len())
-        };
-        current.1 += bytes;
-        Self { _chunk: chunk, values: to }
+        Self::written(values.len(), |to| to.copy_from_slice(values))
     }
 }
 
@@ -161,7 +175,7 @@ mod tests {
 
         let layers: Vec<Vec<f32>> =
             [0, 1, 15, 16, 17, 3 << 20, 5].iter().map(|&n| (0..n).map(|i| i as f32).collect()).collect();
-        let kept: Vec<Weights> = layers.iter().map(|layer| Weights::from(layer.as_slice())).collect();
+        let kept: Vec<Weights> = layers.iter().map(|layer| layer.as_slice().into()).collect();
         let of_two = kept[4].clone();
         for (layer, kept) in layers.iter().zip(&kept) {
             assert!(on_line(kept) && **kept == **layer);

@@ -7,18 +7,17 @@
 //! [`ConvOptions::winograd`](super::ConvOptions::winograd).
 
 use candle_core::Result;
-use rayon::prelude::*;
 
 use super::conv::{Panel, TileShape};
 use super::geometry::{Filter, Geometry};
 use super::tile::{NextWeights, Piece, Tile, compute_pixels};
 use super::winograd_switch::is_allowed;
 use super::{Shared, SharedRead, filled};
-use crate::aligned::Aligned;
+use crate::aligned::{Aligned, Weights};
 use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::simd::{Kernel, MAX_LANES, Simd, dispatch};
-use crate::threads::share_with;
+use crate::threads::{share, share_with, threads};
 use crate::vector_math::activate;
 
 /// Outputs a side of a patch, inputs a side of a patch, and positions of a transformed one.
@@ -61,19 +60,19 @@ pub(crate) fn pays(g: &Geometry, inputs: usize, outputs: usize) -> bool {
 }
 
 /// Packed 3×3 filters, transformed: panel by panel `[position][input][output]`.
-pub(crate) fn transform(weights: &[f32], panels: &[Panel], isa: Isa) -> Vec<f32> {
+pub(crate) fn transform(weights: &[f32], panels: &[Panel], isa: Isa) -> Weights {
     let (lanes, _) = dispatch(isa, TileShape);
-    // SAFETY: the panels are all of the weights, and each is written by its own task.
-    unsafe {
-        filled(weights.len() / TAPS * POSITIONS, |out| {
-            panels.par_iter().for_each(|panel| {
-                let size = panel.depth * panel.vectors * lanes;
-                let from = &weights[panel.weights..][..TAPS * size];
-                let to = out.at(panel.weights / TAPS * POSITIONS);
-                dispatch(isa, Filters { from, to, size });
-            });
-        })
-    }
+    Weights::written(weights.len() / TAPS * POSITIONS, |transformed| {
+        let out = Shared(transformed.as_mut_ptr());
+        share(panels.len(), |i| {
+            let panel = panels[i];
+            let size = panel.depth * panel.vectors * lanes;
+            let from = &weights[panel.weights..][..TAPS * size];
+            // SAFETY: the panels are all of the weights, and each is written by its own task.
+            let to = unsafe { out.at(panel.weights / TAPS * POSITIONS) };
+            dispatch(isa, Filters { from, to, size });
+        });
+    })
 }
 
 /// G g Gᵀ of `size` 3×3 filters, whole vectors of them: `[tap][filter]` to `[position][filter]`.
@@ -132,7 +131,7 @@ pub(crate) fn run(layer: Layer, g: &Geometry, xs: &[f32], residual: Option<&[f32
     let columns: usize = layer.bias.len();
     let depth = layer.inputs.next_multiple_of(MAX_LANES);
     // As many patches a task as the cache holds, in as many equal rounds as all threads need.
-    let threads = rayon::current_num_threads();
+    let threads = threads();
     let most = (BLOCK_BYTES / (POSITIONS * 4 * (depth + columns))).max(12);
     let rounds = patches.div_ceil(most.min(patches.div_ceil(threads)).max(1)).next_multiple_of(threads);
     let block = patches.div_ceil(rounds).max(1);

@@ -182,9 +182,8 @@ impl Call<'_> {
                 outputs: conv.outputs,
                 act: conv.act,
                 panels: &conv.panels,
-                weights: transformed.get_or_init(|| {
-                    winograd::transform(&conv.weights, &conv.panels, conv.isa).as_slice().into()
-                }),
+                weights: transformed
+                    .get_or_init(|| winograd::transform(&conv.weights, &conv.panels, conv.isa)),
                 bias: &conv.bias,
                 zeros: &conv.zeros,
             };

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use super::PackedConv;
+use crate::aligned::Weights;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
+use crate::memory::Shared;
 use crate::packed::geometry::Filter;
 use crate::packed::tile::panels as widths;
 use crate::simd::{Kernel, Simd, TileShapes, dispatch};
+use crate::threads::share;
 
 /// What is packed.
 #[derive(Debug, Clone, Copy)]
@@ -80,23 +81,21 @@ impl PackedConv {
                 first += panel.channels;
             }
         }
-        let mut packed = vec![0.0; weights];
-        let mut rest = packed.as_mut_slice();
-        let mut parts = vec![];
-        for panel in &panels {
-            let (of_panel, others) = rest.split_at_mut(taps * wide_inputs * panel.vectors * lanes);
-            parts.push((panel, of_panel));
-            rest = others;
-        }
-        parts.into_par_iter().for_each(|(panel, weights)| {
-            let columns = panel.vectors * lanes;
-            in_blocks(per_group, panel.channels, |input, column| {
-                let output = panel.output + column;
-                let from = (output / group_outputs) * per_group - panel.input;
-                let values = &filters.values[(filters.at)(output, input)..];
-                for (tap, &value) in filters.taps.iter().enumerate() {
-                    weights[(tap * wide_inputs + from + input) * columns + column] = values[value];
-                }
+        let weights = Weights::written(weights, |packed| {
+            let packed = Shared(packed.as_mut_ptr());
+            share(panels.len(), |i| {
+                let panel: &Panel = &panels[i];
+                let columns = panel.vectors * lanes;
+                in_blocks(per_group, panel.channels, |input, column| {
+                    let output = panel.output + column;
+                    let from = (output / group_outputs) * per_group - panel.input;
+                    let values = &filters.values[(filters.at)(output, input)..];
+                    for (tap, &value) in filters.taps.iter().enumerate() {
+                        let at = (tap * wide_inputs + from + input) * columns + column;
+                        // SAFETY: the place belongs to this panel, which is this task's.
+                        unsafe { *packed.at(panel.weights + at) = values[value] };
+                    }
+                });
             });
         });
         Self {
@@ -107,7 +106,7 @@ impl PackedConv {
             act,
             transformed: winograd.then(Arc::default),
             panels,
-            weights: packed.as_slice().into(),
+            weights,
             bias: biases.as_slice().into(),
             zeros: vec![0.0; per_group * groups].as_slice().into(),
         }
