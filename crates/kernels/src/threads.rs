@@ -99,7 +99,13 @@ pub(crate) fn share_with<T>(tasks: usize, init: impl Fn() -> T + Sync, work: imp
             }
         }
         (_, None) => {
-            (0..tasks).into_par_iter().with_max_len(1).for_each_init(&init, |state, task| work(state, task));
+            let operation = Operation::new(&all, tasks, threads());
+            (0..threads()).into_par_iter().with_max_len(1).for_each(|thread| {
+                operation.work(thread);
+            });
+            if let Err(panic) = operation.end() {
+                resume_unwind(panic);
+            }
         }
     }
 }
@@ -222,9 +228,7 @@ impl Crew {
 
     /// Runs an operation on this thread and all that attend.
     fn run(&self, tasks: usize, work: Work) -> Result<(), Panic> {
-        let threads = self.threads;
-        let shares = (0..threads).map(|i| share_of(i * tasks / threads, (i + 1) * tasks / threads));
-        let operation = Operation { work, shares: shares.collect(), panic: Mutex::new(None) };
+        let operation = Operation::new(work, tasks, self.threads);
         let pointer = ptr::from_ref(&operation).cast::<Operation<'static>>().cast_mut();
         self.operation.store(pointer, Ordering::SeqCst);
         operation.work(self.leader);
@@ -233,7 +237,7 @@ impl Crew {
         while self.inside.load(Ordering::SeqCst) > 0 {
             std::hint::spin_loop();
         }
-        operation.panic.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        operation.end()
     }
 }
 
@@ -241,7 +245,18 @@ fn share_of(first: usize, end: usize) -> AtomicU64 {
     AtomicU64::new((first as u64) << 32 | end as u64)
 }
 
-impl Operation<'_> {
+impl<'a> Operation<'a> {
+    /// Equal shares for all threads.
+    fn new(work: Work<'a>, tasks: usize, threads: usize) -> Self {
+        let shares = (0..threads).map(|i| share_of(i * tasks / threads, (i + 1) * tasks / threads));
+        Self { work, shares: shares.collect(), panic: Mutex::new(None) }
+    }
+
+    /// Whether all went well, when nobody works on it any more.
+    fn end(self) -> Result<(), Panic> {
+        self.panic.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
     /// Does what is left of a thread's share, then of the others'; tells whether that was anything.
     fn work(&self, thread: usize) -> bool {
         let threads = self.shares.len();
