@@ -128,6 +128,25 @@ fn parity_passes_fails_and_goes_on() {
 }
 
 #[test]
+fn parity_of_hyperseg() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [
+        "camvid_s_128x192.safetensors",
+        "city_m_128x256.safetensors",
+        "divide_channels.json",
+        "effnet_b1_features_96x160.safetensors",
+        "layers.safetensors",
+        "losses.safetensors",
+        "preprocess.safetensors",
+        "voc_l_128x128.safetensors",
+    ];
+    let files = names
+        .map(|name| golden(&format!("../../../hyperseg/tests/golden/hyperseg_{name}")).display().to_string());
+    let ran = zoo_in(folder.path(), ["parity".to_owned()].into_iter().chain(files)).expect_code(0);
+    assert!(ran.stdout.ends_with("8 of 8 files passed\n"), "{}", ran.stdout);
+}
+
+#[test]
 fn parity_holds_the_weights_against_their_original_graph() {
     let folder = tempfile::tempdir().unwrap();
     let files = ["astronaut", "chelsea", "coffee"]

@@ -5,7 +5,6 @@ mod decode;
 #[cfg(test)]
 mod draw;
 #[cfg(test)]
-mod golden;
 #[cfg(test)]
 mod labelled;
 #[cfg(test)]

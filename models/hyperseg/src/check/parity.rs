@@ -2,6 +2,7 @@
 
 mod layers;
 mod nets;
+mod preprocessing;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -15,7 +16,13 @@ const INNER: Tolerance = Tolerance::Golden { max_rel_absmax: 1e-3, mean_rel_absm
 /// The cases of this crate. Nets run as the loaders leave them, batch norm folded, if `prepared`;
 /// otherwise as they are built.
 pub fn cases(prepared: bool) -> Vec<Case> {
-    vec![nets::net(prepared), nets::backbone(prepared), layers::case(prepared), division()]
+    vec![
+        nets::net(prepared),
+        nets::backbone(prepared),
+        layers::case(prepared),
+        division(),
+        preprocessing::case(),
+    ]
 }
 
 /// Lists of channels to divide, and the five models' sizes.

@@ -38,7 +38,8 @@ pub enum BackboneName {
 }
 
 impl BackboneName {
-    const ALL: [Self; 5] = [
+    /// All of them.
+    pub const ALL: [Self; 5] = [
         Self::EfficientnetB0,
         Self::EfficientnetB1,
         Self::EfficientnetB2,

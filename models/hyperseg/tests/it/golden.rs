@@ -14,6 +14,11 @@ fn passes(file: &str) {
 }
 
 #[test]
+fn preprocessing() {
+    passes("hyperseg_preprocess.safetensors");
+}
+
+#[test]
 fn division() {
     passes("hyperseg_divide_channels.json");
 }
