@@ -32,7 +32,7 @@ pub fn keep_freed_memory() {
 }
 
 /// An empty vector with room for `len` values, in huge pages where it is large and the system has them.
-fn room<T>(len: usize) -> Vec<T> {
+pub(crate) fn room<T>(len: usize) -> Vec<T> {
     let values = Vec::<T>::with_capacity(len);
     #[cfg(target_os = "linux")]
     {
