@@ -28,7 +28,7 @@ impl Aligned {
         values
     }
 
-    /// Makes room for `len` values; new ones are zero.
+    /// Makes room for `len` values; new lines are zero.
     pub(crate) fn resize(&mut self, len: usize) {
         self.lines.resize(len.div_ceil(LINE), Line([0.0; LINE]));
         self.len = len;

@@ -1,14 +1,13 @@
 //! The innermost loop of every dense product: a few rows of pixels times a few vectors of channels,
 //! all sums in registers.
 
+use crate::aligned::LINE;
 use crate::epilogue::Activation;
 use crate::simd::{Kernel, Simd};
 use crate::vector_math::activate;
 
 /// Values of the weights that a tile asks for ahead of their use.
 const AHEAD: usize = 512;
-/// Values of a cache line.
-const LINE: usize = 16;
 
 /// One tile: `out[m][n] = act(bias[n] + residual[m][n] + Σ rows[t][m][k] · weights[t][k][n])`.
 ///
@@ -154,7 +153,7 @@ impl<const M: usize, const V: usize> Kernel for Fixed<'_, M, V> {
                 for n in 0..V {
                     let at = m * t.stride + n * S::LANES;
                     S::prefetch(t.out.wrapping_add(at));
-                    if !t.residual.is_null() {
+                    if t.piece.last && !t.residual.is_null() {
                         S::prefetch(t.residual.wrapping_add(at));
                     }
                 }

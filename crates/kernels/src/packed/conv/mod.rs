@@ -194,8 +194,8 @@ impl Call<'_> {
         let wanted = tasks_for(pixels * conv.weights.len(), TASK_MACS, TASKS_PER_THREAD);
         // What comes from memory more than once should be the smaller of the two: all tasks of some
         // panels read all pixels, all tasks of some pixels read all weights.
-        let weights_rule = conv.weights.len() > g.batch * g.plane_h * g.plane_w * conv.inputs;
-        let splits = if weights_rule { wanted } else { 1 };
+        let weights_are_larger = conv.weights.len() > g.batch * g.plane_h * g.plane_w * conv.inputs;
+        let splits = if weights_are_larger { wanted } else { 1 };
         // A pixel brings stride² new places, and of the other taps' about one is not in the cache yet.
         let stride = conv.filter.stride;
         let bytes = 4 * (conv.inputs * taps.min(stride * stride + 1) + conv.outputs);
