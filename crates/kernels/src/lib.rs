@@ -28,6 +28,7 @@
 //! | [`PackedDeformConv`], [`PackedTransposedConv`] | (inference) | |
 //! | [`roi_align`] | input | |
 //! | [`patchwise_conv2d`], [`patches_with_halo`] | input, weights and bias | |
+//! | [`patchwise_level`] | through the operations that it is made of | |
 //! | [`nms`], [`Nms`] | (boxes, no tensors) | |
 //!
 //! # Where to look
@@ -100,7 +101,10 @@ pub use packed::{
     ConvOptions, PackedBlock, PackedConv, PackedDepthwise, PackedLinear, conv2d, inverted_residual,
     without_winograd,
 };
-pub use patchwise::{Halo, Patchwise, WeightOrder, patches_with_halo, patchwise_conv2d};
+pub use patchwise::{
+    Halo, LevelConvs, LevelStage, Patchwise, PatchwiseLevel, WeightOrder, patches_with_halo,
+    patchwise_conv2d, patchwise_level, position_map,
+};
 pub use pooling::{Pool, adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d};
 pub use region::{Pads, Region};
 pub use resize::{Interpolation, resize2d};

@@ -1,5 +1,6 @@
 //! The convolution itself.
 
+use super::pack::pack_rows;
 use super::{Grid, Pixel, WeightOrder};
 use crate::epilogue::{Activation, Float};
 use crate::isa::Isa;
@@ -171,26 +172,14 @@ fn pack(
                 to[..channels].copy_from_slice(&row[output..output + channels]);
             }
         }
+        WeightOrder::OutputFirst if taps == 1 => {
+            pack_rows(&weights[output * depth..][..channels * depth], depth, columns, packed);
+        }
         WeightOrder::OutputFirst => {
             let size = depth * taps;
-            let rows = &weights[output * size..][..channels * size];
-            // Eight rows at a time: what is written together lies together.
-            for (block, rows) in rows.chunks(8 * size).enumerate() {
-                let count = rows.len() / size;
-                for input in 0..depth {
-                    for tap in 0..taps {
-                        let to = &mut packed[(tap * depth + input) * columns + 8 * block..][..count];
-                        let from = &rows[input * taps + tap..];
-                        if let Ok(to) = <&mut [f32; 8]>::try_from(&mut *to)
-                            && let Some(from) = from.get(..7 * size + 1)
-                        {
-                            *to = std::array::from_fn(|row| from[row * size]);
-                        } else {
-                            for (row, to) in to.iter_mut().enumerate() {
-                                *to = from[row * size];
-                            }
-                        }
-                    }
+            for (row, weights) in weights[output * size..][..channels * size].chunks_exact(size).enumerate() {
+                for (at, &weight) in weights.iter().enumerate() {
+                    packed[(at % taps * depth + at / taps) * columns + row] = weight;
                 }
             }
         }

@@ -2,6 +2,8 @@
 
 mod forward;
 mod gradient;
+mod level;
+mod pack;
 
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
 
@@ -11,6 +13,8 @@ use crate::operation::{Custom, contiguous_nhwc, kernel_dtype, map_sizes};
 use crate::packed::from_nhwc;
 use crate::transpose::channels_last;
 use gradient::{ToMap, ToWeights};
+
+pub use level::{LevelConvs, LevelStage, PatchwiseLevel, patchwise_level, position_map};
 
 /// How a patch's weights lie in its vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

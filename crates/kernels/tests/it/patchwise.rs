@@ -1,7 +1,10 @@
 //! Patch-wise dynamic convolution.
 
 use candle_core::{DType, Result, Tensor};
-use zoo_kernels::{Activation, Halo, Patchwise, WeightOrder, patches_with_halo, patchwise_conv2d};
+use zoo_kernels::{
+    Activation, Halo, LevelConvs, LevelStage, Patchwise, PatchwiseLevel, WeightOrder, patches_with_halo,
+    patchwise_conv2d, patchwise_level,
+};
 
 use crate::packed::on_each_isa;
 use crate::reference::{Values, assert_gradients, layouts, map};
@@ -192,6 +195,119 @@ fn a_patchwise_convolution_refuses_what_does_not_fit() {
         (run(&[1, 4 * 169, 1, 1], Patchwise { kernel: 13, ..depthwise }, 4), "large enough for the halo"),
         (patches_with_halo(&xs, (4, 2), 1), "expected a map that 4×2 patches divide, of more than 1 rows"),
         (patches_with_halo(&xs, (1, 1), 6), "of more than 6 rows and columns, got 6×6"),
+    ] {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// Channels of a level: map, coarser map, and out of each convolution.
+struct Level {
+    /// Batch, channels, rows, columns.
+    map: [usize; 4],
+    coarser: Option<[usize; 3]>,
+    grid: (usize, usize),
+    positions: bool,
+    /// One for a pointwise level; hidden channels and outputs for a block.
+    channels: &'static [usize],
+}
+
+impl Level {
+    fn inputs(&self) -> usize {
+        let positions = if self.positions { 2 } else { 0 };
+        positions + self.map[1] + self.coarser.map_or(0, |size| size[0])
+    }
+
+    fn params(&self) -> usize {
+        match *self.channels {
+            [outputs] => self.inputs() * outputs,
+            [hidden, outputs] => hidden * (self.inputs() + 9 + outputs),
+            _ => unreachable!("one or two"),
+        }
+    }
+
+    /// What follows each convolution.
+    fn stages(&self) -> Vec<LevelStage> {
+        let stage = |seed, channels, act| {
+            LevelStage::new(noise(seed, &[channels], DType::F32).to_vec1().unwrap(), act)
+        };
+        match *self.channels {
+            [outputs] => vec![stage(1, outputs, Activation::Relu)],
+            [hidden, outputs] => vec![
+                stage(1, hidden, Activation::Relu6),
+                stage(2, hidden, Activation::Relu6),
+                stage(3, outputs, Activation::None),
+            ],
+            _ => unreachable!("one or two"),
+        }
+    }
+
+    fn of<'a>(&self, stages: &'a [LevelStage]) -> PatchwiseLevel<'a> {
+        let convs = match stages {
+            [one] => LevelConvs::Pointwise(one),
+            [widen, filter, narrow] => LevelConvs::Block([widen, filter, narrow]),
+            _ => unreachable!("one or three"),
+        };
+        PatchwiseLevel { positions: self.positions, convs }
+    }
+}
+
+#[test]
+fn a_level_in_one_pass_equals_its_operations_on_each_instruction_set() {
+    let level = |map, coarser, grid, positions, channels| Level { map, coarser, grid, positions, channels };
+    let cases = [
+        level([1, 80, 3, 5], None, (3, 5), true, &[64]),
+        level([2, 6, 8, 12], Some([17, 4, 6]), (4, 3), true, &[33]),
+        level([1, 5, 9, 7], Some([3, 4, 2]), (3, 7), false, &[4]),
+        level([2, 10, 16, 32], Some([16, 8, 16]), (2, 4), true, &[56, 19]),
+        level([1, 3, 6, 10], Some([7, 6, 10]), (2, 2), true, &[24, 12]),
+        level([1, 16, 5, 3], None, (1, 1), false, &[5, 70]),
+        level([1, 4, 2, 2], Some([1, 1, 1]), (2, 2), true, &[9, 3]),
+    ];
+    for (seed, case) in cases.into_iter().enumerate() {
+        let seed = 10 * seed as u64;
+        let [b, ..] = case.map;
+        let map = noise(seed + 5, &case.map, DType::F32);
+        let coarser = case.coarser.map(|[c, h, w]| noise(seed + 6, &[b, c, h, w], DType::F32));
+        let weights = noise(seed + 7, &[b, case.params(), case.grid.0, case.grid.1], DType::F32);
+        let stages = case.stages();
+        let level = case.of(&stages);
+        let wide = |xs: &Tensor| xs.to_dtype(DType::F64).unwrap();
+        let want = patchwise_level(&wide(&map), coarser.as_ref().map(wide).as_ref(), &wide(&weights), level)
+            .unwrap();
+        let want = want.to_dtype(DType::F32).unwrap();
+        assert_eq!(want.dims(), [b, *case.channels.last().unwrap(), case.map[2], case.map[3]]);
+        on_each_isa(|isa| {
+            for (map, weights) in layouts(&map).iter().zip(layouts(&weights)) {
+                let ys = patchwise_level(map, coarser.as_ref(), &weights, level).unwrap();
+                let d = largest_difference(&ys, &want);
+                assert!(d < 2e-5, "{:?} → {:?} on {isa}: off by {d}", case.map, case.channels);
+            }
+        });
+    }
+}
+
+#[test]
+fn a_level_refuses_what_does_not_fit() {
+    let case = Level {
+        map: [1, 4, 6, 6],
+        coarser: Some([2, 3, 3]),
+        grid: (2, 2),
+        positions: true,
+        channels: &[9, 3],
+    };
+    let stages = case.stages();
+    let run = |map: &[usize], coarser: &[usize], weights: &[usize]| {
+        let [map, coarser, weights] = [map, coarser, weights].map(|shape| noise(1, shape, DType::F32));
+        patchwise_level(&map, Some(&coarser), &weights, case.of(&stages))
+    };
+    assert_eq!(case.params(), 180);
+    for (result, expected) in [
+        (run(&[1, 4, 6, 6], &[1, 2, 3, 3], &[1, 179, 2, 2]), "expected weights of [1, 180, fh, fw]"),
+        (run(&[1, 4, 6, 6], &[1, 2, 3, 3], &[2, 180, 2, 2]), "expected weights of [1, 180, fh, fw]"),
+        (run(&[1, 4, 6, 6], &[1, 2, 3, 3], &[1, 180, 4, 2]), "4×2 patches do not fit a map of 6×6"),
+        (run(&[1, 4, 6, 1], &[1, 2, 3, 3], &[1, 180, 2, 1]), "more than 1 rows and columns"),
+        (run(&[1, 4, 6, 6], &[2, 2, 3, 3], &[1, 180, 2, 2]), "a map of 1 images, a coarser one of 2"),
     ] {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");

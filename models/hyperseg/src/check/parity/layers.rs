@@ -8,7 +8,7 @@ use zoo_parity::{BoxError, Case, Golden, Outputs, Tolerance};
 
 use crate::config::{LevelShape, MapShape, Version, divide_channels};
 use crate::net::context_head::{FullWidthHead, NestedHead};
-use crate::net::decoder::{Level, position_map};
+use crate::net::decoder::{Level, LevelInput, position_map};
 use crate::net::weight_map::WeightMap;
 
 #[derive(Deserialize)]
@@ -160,7 +160,7 @@ impl Run<'_> {
                 None => self.input("w")?,
             },
         };
-        Ok(level.forward(&self.input("x")?, &weights)?)
+        Ok(level.forward(&LevelInput::of_one(&self.input("x")?), &weights)?)
     }
 
     /// The oldest version's context head, and the mappings inside it.

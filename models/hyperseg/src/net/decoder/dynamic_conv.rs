@@ -1,9 +1,10 @@
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, LayerCost, Tally};
-use zoo_kernels::{Activation, Halo, Patchwise, patchwise_conv2d};
+use zoo_kernels::{Activation, Halo, LevelConvs, LevelStage, Patchwise, patchwise_conv2d};
 use zoo_layers::{BatchNorm, Statistics, layer_span};
 
+use super::LevelInput;
 use crate::net::context_head::EPS;
 
 /// A patch-wise dynamic convolution (Section 3.2): every patch of the map is convolved with weights of
@@ -20,9 +21,12 @@ pub struct DynamicConv {
 #[derive(Debug, Clone)]
 enum After {
     Norm(BatchNorm),
-    /// The norm's scale is in the weights; this is its shift, which stays behind the convolution
-    /// (supplement, Section E).
-    Shift(Tensor),
+    /// The norm's scale is in the weights; its shift stays behind the convolution (supplement,
+    /// Section E).
+    Shift {
+        shift: Tensor,
+        stage: LevelStage,
+    },
 }
 
 impl DynamicConv {
@@ -73,10 +77,12 @@ impl DynamicConv {
         let scale = match &self.after {
             After::Norm(norm) => {
                 let (scale, shift) = norm.affine()?;
-                self.after = After::Shift(shift.detach());
+                let shift = shift.detach();
+                let stage = LevelStage::new(shift.to_dtype(DType::F32)?.to_vec1()?, self.act);
+                self.after = After::Shift { shift, stage };
                 scale.detach()
             }
-            After::Shift(shift) => shift.ones_like()?,
+            After::Shift { shift, .. } => shift.ones_like()?,
         };
         scale.reshape((outputs, 1))?.broadcast_as((outputs, self.weights_per_output()))?.flatten_all()
     }
@@ -100,7 +106,30 @@ impl DynamicConv {
                 let ys = patchwise_conv2d(xs, weights, self.shape, None, Activation::None)?;
                 norm.forward(&ys, None, self.act)
             }
-            After::Shift(shift) => patchwise_conv2d(xs, weights, self.shape, Some(shift), self.act),
+            After::Shift { shift, .. } => patchwise_conv2d(xs, weights, self.shape, Some(shift), self.act),
+        }
+    }
+
+    /// The same for a 1×1 convolution that is the first of its level; folded, it reads the parts of the
+    /// input where they are.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forward_first(&self, input: &LevelInput, weights: &Tensor) -> Result<Tensor> {
+        match self.stage() {
+            Some(stage) => {
+                let _span = layer_span(&self.name);
+                input.through(LevelConvs::Pointwise(stage), weights)
+            }
+            None => self.forward(&input.concat()?, weights),
+        }
+    }
+
+    /// What follows the convolution, once the norm is folded.
+    pub(super) fn stage(&self) -> Option<&LevelStage> {
+        match &self.after {
+            After::Norm(_) => None,
+            After::Shift { stage, .. } => Some(stage),
         }
     }
 

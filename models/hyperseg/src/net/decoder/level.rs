@@ -4,7 +4,7 @@ use zoo_core::{FrameSize, Tally};
 use zoo_kernels::Activation;
 use zoo_layers::Statistics;
 
-use super::{DynamicConv, MetaBlock};
+use super::{DynamicConv, LevelInput, MetaBlock};
 use crate::config::{LevelShape, Version};
 
 /// A level m_i of the decoder.
@@ -29,14 +29,14 @@ impl Level {
         }
     }
 
-    /// `xs`: `[B, C, H, W]`; `weights`: `[B, P, fh, fw]`. Result: `[B, C', H, W]`.
+    /// `weights`: `[B, P, fh, fw]`. Result: `[B, C', H, W]`, as large as the input's feature.
     ///
     /// # Errors
     /// If a shape does not fit.
-    pub fn forward(&self, xs: &Tensor, weights: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, input: &LevelInput, weights: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Pointwise(conv) => conv.forward(xs, weights),
-            Self::Block(block) => block.forward(xs, weights),
+            Self::Pointwise(conv) => conv.forward_first(input, weights),
+            Self::Block(block) => block.forward(input, weights),
         }
     }
 

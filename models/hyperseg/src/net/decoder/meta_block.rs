@@ -1,10 +1,10 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, Halo, patches_with_halo};
-use zoo_layers::Statistics;
+use zoo_kernels::{Activation, Halo, LevelConvs, patches_with_halo};
+use zoo_layers::{Statistics, layer_span};
 
-use super::DynamicConv;
+use super::{DynamicConv, LevelInput};
 use crate::config::{LevelShape, Version};
 
 /// What the depthwise convolution of a block sees around a patch.
@@ -21,6 +21,7 @@ enum Style {
 /// dynamic convolutions. pw_1 and dw end in ReLU6, pw_2 in nothing.
 #[derive(Debug, Clone)]
 pub struct MetaBlock {
+    name: String,
     style: Style,
     halo: usize,
     /// The oldest version has none where it would not widen.
@@ -46,6 +47,7 @@ impl MetaBlock {
         let pw1 =
             widens.then(|| DynamicConv::pointwise(inputs, hidden, Activation::Relu6, norm(0))).transpose()?;
         Ok(Self {
+            name: vb.prefix(),
             style,
             halo: kernel / 2,
             pw1,
@@ -68,31 +70,52 @@ impl MetaBlock {
         self.convs_mut().for_each(|conv| conv.set_statistics(statistics));
     }
 
-    /// `xs`: `[B, C, H, W]`; `weights`: `[B, P, fh, fw]`, those of pw_1, dw and pw_2 one after the other.
-    /// Result: `[B, C', H, W]`.
+    /// `weights`: `[B, P, fh, fw]`, those of pw_1, dw and pw_2 one after the other. Result: `[B, C', H, W]`.
     ///
     /// # Errors
     /// If a shape does not fit.
-    pub fn forward(&self, xs: &Tensor, weights: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, input: &LevelInput, weights: &Tensor) -> Result<Tensor> {
+        let ys = match self.in_one_pass() {
+            Some(convs) => {
+                let _span = layer_span(&self.name);
+                input.through(convs, weights)?
+            }
+            None => self.step_by_step(input, weights)?,
+        };
+        if self.is_residual { ys + input.concat()? } else { Ok(ys) }
+    }
+
+    /// The block as the kernels know it: folded, and with halos of its own.
+    fn in_one_pass(&self) -> Option<LevelConvs<'_>> {
+        match (self.style, &self.pw1) {
+            (Style::Own, Some(pw1)) if self.halo == 1 => {
+                Some(LevelConvs::Block([pw1.stage()?, self.dw.stage()?, self.pw2.stage()?]))
+            }
+            _ => None,
+        }
+    }
+
+    fn step_by_step(&self, input: &LevelInput, weights: &Tensor) -> Result<Tensor> {
         let mut from = 0;
         let mut next = |conv: &DynamicConv| {
             let part = weights.narrow(1, from, conv.params())?;
             from += conv.params();
             Ok::<_, candle_core::Error>(part)
         };
-        let mut ys = match self.style {
-            Style::Neighbours => xs.clone(),
-            Style::Own => {
+        let ys = match (self.style, &self.pw1) {
+            (Style::Neighbours, Some(pw1)) => pw1.forward_first(input, &next(pw1)?)?,
+            (Style::Neighbours, None) => input.concat()?,
+            (Style::Own, pw1) => {
                 let (_, _, fh, fw) = weights.dims4()?;
-                patches_with_halo(xs, (fh, fw), self.halo)?
+                let xs = patches_with_halo(&input.concat()?, (fh, fw), self.halo)?;
+                match pw1 {
+                    Some(pw1) => pw1.forward(&xs, &next(pw1)?)?,
+                    None => xs,
+                }
             }
         };
-        if let Some(pw1) = &self.pw1 {
-            ys = pw1.forward(&ys, &next(pw1)?)?;
-        }
-        ys = self.dw.forward(&ys, &next(&self.dw)?)?;
-        ys = self.pw2.forward(&ys, &next(&self.pw2)?)?;
-        if self.is_residual { ys + xs } else { Ok(ys) }
+        let ys = self.dw.forward(&ys, &next(&self.dw)?)?;
+        self.pw2.forward(&ys, &next(&self.pw2)?)
     }
 
     /// Counts it for a map of `size` in a grid of patches.

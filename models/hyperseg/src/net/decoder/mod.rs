@@ -1,6 +1,7 @@
 //! The decoder d: dynamic levels m_i, from coarse to fine (Section 3.2).
 
 mod dynamic_conv;
+mod input;
 mod level;
 mod meta_block;
 mod positions;
@@ -8,13 +9,13 @@ mod positions;
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::Interpolation;
-use zoo_layers::{Statistics, concat_channels, resize_like};
+use zoo_layers::Statistics;
 
 pub use dynamic_conv::DynamicConv;
+pub use input::LevelInput;
 pub use level::Level;
 pub use meta_block::MetaBlock;
-pub use positions::position_map;
+pub use zoo_kernels::position_map;
 
 use crate::config::{Config, FEATURES, Layout};
 use crate::net::Probe;
@@ -74,11 +75,9 @@ impl Decoder {
         let mut before: Option<Tensor> = None;
         let features = features.iter().rev().chain([image]);
         for (k, ((level, feature), weights)) in self.levels.iter().zip(features).zip(weights).enumerate() {
-            let positions = self.positions.as_ref().map(|positions| positions.like(feature)).transpose()?;
-            let upsampled =
-                before.map(|ys| resize_like(&ys, feature, Interpolation::Bilinear)).transpose()?;
-            let parts: Vec<&Tensor> = positions.iter().chain([feature]).chain(&upsampled).collect();
-            let ys = level.forward(&concat_channels(&parts)?, weights)?;
+            let positions = self.positions.as_ref();
+            let input = LevelInput { positions, feature, before: before.as_ref() };
+            let ys = level.forward(&input, weights)?;
             probe(&format!("level.{k}"), &ys)?;
             before = Some(ys);
         }

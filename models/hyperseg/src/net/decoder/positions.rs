@@ -1,27 +1,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Result, Tensor};
+use zoo_kernels::position_map;
 
 /// Position maps that are kept: six levels at two sizes of images. Whoever uses more sizes in turn
 /// computes them anew.
 const KEPT: usize = 12;
-
-/// Where each pixel lies: `[1, 2, H, W]`, first the column, then the row, each from −1 to 1 with both ends
-/// (Section 3.2). One pixel alone lies at −1.
-///
-/// # Errors
-/// If the device refuses the tensor.
-pub fn position_map(height: usize, width: usize, dtype: DType, device: &Device) -> Result<Tensor> {
-    let rows = along(height);
-    let columns = along(width);
-    let values: Vec<f32> = rows.iter().flat_map(|&y| columns.iter().flat_map(move |&x| [x, y])).collect();
-    Tensor::from_vec(values, (1, height, width, 2), device)?.to_dtype(dtype)?.permute((0, 3, 1, 2))
-}
-
-fn along(count: usize) -> Vec<f32> {
-    let step = 2.0 / count.saturating_sub(1).max(1) as f64;
-    (0..count).map(|i| (i as f64 * step - 1.0) as f32).collect()
-}
 
 /// The position maps of the sizes seen last. Clones share them.
 #[derive(Debug, Clone, Default)]
