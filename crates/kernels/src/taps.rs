@@ -4,15 +4,18 @@
 //! by the one axis's lists, then the pixels of that row by the other's; the gradient is the same with
 //! both lists turned round.
 
+use std::mem::MaybeUninit;
+
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
 use crate::epilogue::Float;
 use crate::isa::Isa;
+use crate::memory::filled_chunks;
 use crate::operation::{Custom, Operation, contiguous_nhwc, kernel_dtype, map_sizes};
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape;
-use crate::threads::{items_per_task, share_chunks};
+use crate::threads::items_per_task;
 use crate::transpose::channels_last;
 
 /// An input and its weight.
@@ -122,11 +125,12 @@ impl Operation<1> for Separable {
         let taps =
             self.columns.taps.len() / self.columns.outputs() + self.rows.taps.len() / self.rows.outputs();
         let per_task = items_per_task(rows, row * taps);
-        let mut ys = vec![T::ZERO; rows * row];
-        share_chunks(&mut ys, row * per_task, |task, ys| {
-            dispatch(isa, Rows { map: self, first: task * per_task, xs, ys });
-        });
-        ys
+        // SAFETY: each chunk is whole rows, all of which `Rows` writes.
+        unsafe {
+            filled_chunks(rows * row, row * per_task, |task, ys| {
+                dispatch(isa, Rows { map: self, first: task * per_task, xs, ys });
+            })
+        }
     }
 
     fn gradients(&self, _: [&Tensor; 1], grad: &Tensor) -> Result<[Option<Tensor>; 1]> {
@@ -145,7 +149,8 @@ struct Rows<'a, T> {
     map: &'a Separable,
     first: usize,
     xs: &'a [T],
-    ys: &'a mut [T],
+    /// Written whole.
+    ys: &'a mut [MaybeUninit<T>],
 }
 
 impl<T: Float> Kernel for Rows<'_, T> {
@@ -157,6 +162,7 @@ impl<T: Float> Kernel for Rows<'_, T> {
         let c = *channels;
         let width = columns.inputs * c;
         let mut mixed = vec![T::ZERO; width];
+        let mut made = vec![T::ZERO; columns.outputs() * c];
         for (i, ys) in self.ys.chunks_exact_mut(columns.outputs() * c).enumerate() {
             let row = self.first + i;
             let (image, output) = (row / rows.outputs(), row % rows.outputs());
@@ -169,8 +175,11 @@ impl<T: Float> Kernel for Rows<'_, T> {
                     &mixed
                 }
             };
-            for (x, y) in ys.chunks_exact_mut(c).enumerate() {
+            for (x, y) in made.chunks_exact_mut(c).enumerate() {
                 mix(y, columns.of(x), |input| &source[input * c..][..c]);
+            }
+            for (y, &made) in ys.iter_mut().zip(&made) {
+                y.write(made);
             }
         }
     }

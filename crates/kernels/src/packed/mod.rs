@@ -26,7 +26,6 @@ pub use winograd_switch::without_winograd;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
 
-use crate::memory::{Shared, SharedRead, filled};
 use crate::tape;
 use crate::transpose::channels_last;
 

@@ -16,10 +16,11 @@ pub(crate) use self::pack::{ConvShape, Filters, Panel, TileShape, in_blocks, wid
 pub(crate) use self::pixels::Places;
 use self::pixels::{Gather, Part};
 use super::geometry::{Filter, Geometry};
-use super::{PackedOp, SharedRead, check_operand, filled, weight_values, winograd, with_residual};
+use super::{PackedOp, check_operand, weight_values, winograd, with_residual};
 use crate::aligned::Weights;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
+use crate::memory::{SharedRead, filled};
 use crate::region::{Pads, Region};
 use crate::simd::dispatch;
 use crate::threads::{share, tasks_for};
@@ -170,7 +171,34 @@ impl PackedOp for Call<'_> {
     }
 }
 
+/// How a convolution is cut into tasks: each has a chunk of the pixels and a share of the panels.
+struct Cut {
+    /// Pixels.
+    chunk: usize,
+    chunks: usize,
+    shares: usize,
+}
+
 impl Call<'_> {
+    /// What comes from memory more than once should be the smaller of the two: all tasks of some panels read all
+    /// pixels, all tasks of some pixels read all weights.
+    fn cut(&self) -> Cut {
+        let Self { conv, geometry: g, .. } = self;
+        let (pixels, panels) = (g.pixels(), conv.panels.len().max(1));
+        let tasks = tasks_for(pixels * conv.weights.len(), TASK_MACS, TASKS_PER_THREAD);
+        let weights_are_larger = conv.weights.len() > g.batch * g.plane_h * g.plane_w * conv.inputs;
+        let wanted = if weights_are_larger { tasks / tasks.min(panels) } else { tasks };
+        // A pixel brings stride² new places, and of the other taps' about one is not in the cache yet.
+        let (taps, stride) = (conv.filter.taps(), conv.filter.stride);
+        let bytes = 4 * (conv.inputs * taps.min(stride * stride + 1) + conv.outputs);
+        let most = if conv.stays_in_cache() { CHUNK_BYTES } else { LONG_CHUNK_BYTES } / bytes;
+        let chunk = pixels.div_ceil(wanted.max(pixels.div_ceil(most.max(1))).max(1));
+        let chunk = chunk.next_multiple_of(WHOLE_TILES);
+        let chunks = pixels.div_ceil(chunk);
+        // Where there are too few chunks for all threads, the panels are shared out as well.
+        Cut { chunk, chunks, shares: (tasks / chunks.max(1)).clamp(1, panels) }
+    }
+
     fn compute(&self, xs: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
         let Self { conv, geometry: g, gather } = *self;
         if let Some(transformed) = &conv.transformed
@@ -190,22 +218,8 @@ impl Call<'_> {
             return winograd::run(layer, &g, xs, residual);
         }
         let pixels = g.pixels();
-        let taps = conv.filter.taps();
-        let wanted = tasks_for(pixels * conv.weights.len(), TASK_MACS, TASKS_PER_THREAD);
-        // What comes from memory more than once should be the smaller of the two: all tasks of some
-        // panels read all pixels, all tasks of some pixels read all weights.
-        let weights_are_larger = conv.weights.len() > g.batch * g.plane_h * g.plane_w * conv.inputs;
-        let splits = if weights_are_larger { wanted } else { 1 };
-        // A pixel brings stride² new places, and of the other taps' about one is not in the cache yet.
-        let stride = conv.filter.stride;
-        let bytes = 4 * (conv.inputs * taps.min(stride * stride + 1) + conv.outputs);
-        let most = if conv.stays_in_cache() { CHUNK_BYTES } else { LONG_CHUNK_BYTES } / bytes;
-        let chunks = pixels.div_ceil(most.max(1)).max(wanted / splits.min(conv.panels.len()).max(1));
-        let chunk = pixels.div_ceil(chunks.max(1)).next_multiple_of(WHOLE_TILES);
-        let chunks = pixels.div_ceil(chunk);
-        // Too few pixels for all threads: the panels are shared out as well.
-        let splits = (wanted / chunks.max(1)).clamp(1, conv.panels.len().max(1));
-        let shares: Vec<_> = conv.panels.chunks(conv.panels.len().div_ceil(splits).max(1)).collect();
+        let Cut { chunk, chunks, shares } = self.cut();
+        let shares: Vec<_> = conv.panels.chunks(conv.panels.len().div_ceil(shares).max(1)).collect();
         let tasks = chunks * shares.len();
 
         // SAFETY: the tasks write every panel of every pixel, each its own.

@@ -1,9 +1,9 @@
 //! What a task does: some pixels, some panels.
 
 use super::{PackedConv, Panel, WHOLE_TILES};
+use crate::memory::{Shared, SharedRead};
 use crate::packed::geometry::{Filter, Geometry};
 use crate::packed::tile::{NextWeights, Piece, Tile, compute_pixels};
-use crate::packed::{Shared, SharedRead};
 use crate::simd::{Kernel, Simd};
 
 /// Weights of at most so many bytes stay in the second cache beside a task's pixels.
