@@ -60,6 +60,8 @@ pub enum LevelConvs<'a> {
     /// 1×1, 3×3 on each channel alone, 1×1: an inverted residual. The filter sees one pixel around its
     /// patch, which the patch's own weights widen.
     Block([&'a LevelStage; 3]),
+    /// The last two of them, of a map that is wide already.
+    Rest([&'a LevelStage; 2]),
 }
 
 /// A level of a decoder whose weights are made for each patch; see [`patchwise_level`].
@@ -121,14 +123,16 @@ impl PatchwiseLevel<'_> {
     fn halo(&self) -> usize {
         match self.convs {
             LevelConvs::Pointwise(_) => 0,
-            LevelConvs::Block(_) => HALO,
+            LevelConvs::Block(_) | LevelConvs::Rest(_) => HALO,
         }
     }
 
     /// Channels out.
     fn outputs(&self) -> usize {
         match self.convs {
-            LevelConvs::Pointwise(stage) | LevelConvs::Block([.., stage]) => stage.channels,
+            LevelConvs::Pointwise(stage) | LevelConvs::Block([.., stage]) | LevelConvs::Rest([.., stage]) => {
+                stage.channels
+            }
         }
     }
 
@@ -137,12 +141,9 @@ impl PatchwiseLevel<'_> {
         match self.convs {
             LevelConvs::Pointwise(stage) => Ok(inputs * stage.channels),
             LevelConvs::Block([widen, filter, narrow]) => {
-                let hidden = widen.channels;
-                if filter.channels != hidden {
-                    bail!("patchwise-level: {hidden} channels go into a filter of {}", filter.channels)
-                }
-                Ok(inputs * hidden + TAPS * hidden + hidden * narrow.channels)
+                Ok(inputs * widen.channels + rest(widen.channels, filter, narrow)?)
             }
+            LevelConvs::Rest([filter, narrow]) => rest(inputs, filter, narrow),
         }
     }
 
@@ -175,15 +176,26 @@ impl PatchwiseLevel<'_> {
                 conv(&xs, Patchwise::pointwise(stage.channels), g.inputs(), stage)
             }
             LevelConvs::Block([widen, filter, narrow]) => {
-                let hidden = widen.channels;
-                let own = Patchwise { halo: Halo::Own, ..Patchwise::depthwise(hidden) };
                 let ys = patches_with_halo(&xs, (g.rows, g.columns), HALO)?;
-                let ys = conv(&ys, Patchwise::pointwise(hidden), g.inputs(), widen)?;
+                let ys = conv(&ys, Patchwise::pointwise(widen.channels), g.inputs(), widen)?;
+                let own = Patchwise { halo: Halo::Own, ..Patchwise::depthwise(widen.channels) };
                 let ys = conv(&ys, own, TAPS, filter)?;
-                conv(&ys, Patchwise::pointwise(narrow.channels), hidden, narrow)
+                conv(&ys, Patchwise::pointwise(narrow.channels), widen.channels, narrow)
+            }
+            LevelConvs::Rest([filter, narrow]) => {
+                let ys = conv(&xs, Patchwise::depthwise(filter.channels), TAPS, filter)?;
+                conv(&ys, Patchwise::pointwise(narrow.channels), filter.channels, narrow)
             }
         }
     }
+}
+
+/// Weights of a filter on `hidden` channels, and of the 1×1 convolution behind it.
+fn rest(hidden: usize, filter: &LevelStage, narrow: &LevelStage) -> Result<usize> {
+    if filter.channels != hidden {
+        bail!("patchwise-level: {hidden} channels go into a filter of {}", filter.channels)
+    }
+    Ok(TAPS * hidden + hidden * narrow.channels)
 }
 
 /// A row or a column of a patch and its surroundings.
@@ -434,47 +446,66 @@ impl Kernel for Patch<'_> {
         let (inputs, outputs) = (g.inputs(), level.outputs());
         let (outer_h, outer_w) = g.outer();
         let (outer, pixels) = (outer_h * outer_w, g.patch_h * g.patch_w);
-        input.resize(outer * inputs + S::LANES);
         output.resize(pixels * outputs);
-        // SAFETY: S is entered; the buffers have the sizes that their comments and the lines above say.
+        // SAFETY: S is entered; the buffers have the sizes that their comments and the lines above and below say.
         unsafe {
-            self.pass.gather::<S>((image, m, n), blended, input);
-            match level.convs {
+            let mut gather = |to: &mut Aligned, stride| {
+                to.resize(outer * stride + S::LANES);
+                self.pass.gather::<S>((image, m, n), blended, to, stride);
+            };
+            let (weights, [filter, narrow]) = match level.convs {
                 LevelConvs::Pointwise(stage) => {
+                    gather(input, inputs);
                     dense::<S>(pixels, (input, inputs), weights, stage, (output, outputs), packed);
+                    return self.pass.put((image, m, n), output, self.out);
                 }
-                LevelConvs::Block([widen, filter, narrow]) => {
-                    let channels = widen.channels;
-                    let padded = channels.next_multiple_of(S::LANES);
+                LevelConvs::Block([widen, rest @ ..]) => {
+                    gather(input, inputs);
+                    let padded = widen.channels.next_multiple_of(S::LANES);
                     hidden.resize(outer * padded);
-                    filtered.resize(pixels * padded);
-                    let (first, rest) = weights.split_at(inputs * channels);
-                    let (second, third) = rest.split_at(TAPS * channels);
+                    let (first, weights) = weights.split_at(inputs * widen.channels);
                     dense::<S>(outer, (input, inputs), first, widen, (hidden, padded), packed);
-                    depthwise::<S>(g, second, filter, (hidden, filtered), packed);
-                    dense::<S>(pixels, (filtered, padded), third, narrow, (output, outputs), packed);
+                    (weights, rest)
                 }
-            }
+                LevelConvs::Rest(rest) => {
+                    gather(hidden, inputs.next_multiple_of(S::LANES));
+                    (weights, rest)
+                }
+            };
+            let padded = filter.channels.next_multiple_of(S::LANES);
+            filtered.resize(pixels * padded);
+            let (first, second) = weights.split_at(TAPS * filter.channels);
+            depthwise::<S>(g, first, filter, (hidden, filtered), packed);
+            dense::<S>(pixels, (filtered, padded), second, narrow, (output, outputs), packed);
         }
-        for (i, row) in output.chunks_exact(g.patch_w * outputs).enumerate() {
-            let at = (image * g.height + m * g.patch_h + i) * g.width + n * g.patch_w;
-            // SAFETY: a row of the patch, which no other task writes.
-            unsafe { row.as_ptr().copy_to_nonoverlapping(self.out.at(at * outputs), row.len()) };
-        }
+        self.pass.put((image, m, n), output, self.out);
     }
 }
 
 impl Pass<'_> {
+    /// Writes a patch's result to its place.
+    #[inline(always)]
+    fn put(&self, (image, m, n): (usize, usize, usize), output: &[f32], out: Shared) {
+        let (g, outputs) = (self.g, self.level.outputs());
+        for (i, row) in output.chunks_exact(g.patch_w * outputs).enumerate() {
+            let at = (image * g.height + m * g.patch_h + i) * g.width + n * g.patch_w;
+            // SAFETY: a row of the patch, which no other task writes.
+            unsafe { row.as_ptr().copy_to_nonoverlapping(out.at(at * outputs), row.len()) };
+        }
+    }
+
     /// Puts a patch's input together: positions, the map's channels, those of the coarser map.
     ///
     /// # Safety
-    /// Inside [`Simd::enter`] of `S`; `input` has room for the patch, its surroundings, and one vector.
+    /// Inside [`Simd::enter`] of `S`; `input` has room for the patch and its surroundings, pixels `stride` apart, and
+    /// for one vector more.
     #[inline(always)]
     unsafe fn gather<S: Simd>(
         &self,
         (image, m, n): (usize, usize, usize),
         blended: &mut Aligned,
-        input: &mut Aligned,
+        input: &mut [f32],
+        stride: usize,
     ) {
         let g = self.g;
         let (outer_h, outer_w) = g.outer();
@@ -512,7 +543,7 @@ impl Pass<'_> {
                         let pixel = |x: usize| &blended[(x - first) * channels..][..channels];
                         blend::<S>(pixel(column.low), pixel(column.high), column.part, next.add(g.map));
                     }
-                    to = to.add(g.inputs());
+                    to = to.add(stride);
                 }
             }
         }

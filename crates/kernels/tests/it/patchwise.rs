@@ -208,8 +208,16 @@ struct Level {
     coarser: Option<[usize; 3]>,
     grid: (usize, usize),
     positions: bool,
-    /// One for a pointwise level; hidden channels and outputs for a block.
+    /// Hidden channels and outputs, or only these.
     channels: &'static [usize],
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Pointwise,
+    Block,
+    Rest,
 }
 
 impl Level {
@@ -219,10 +227,11 @@ impl Level {
     }
 
     fn params(&self) -> usize {
-        match *self.channels {
-            [outputs] => self.inputs() * outputs,
-            [hidden, outputs] => hidden * (self.inputs() + 9 + outputs),
-            _ => unreachable!("one or two"),
+        match (self.kind, self.channels) {
+            (Kind::Pointwise, [outputs]) => self.inputs() * outputs,
+            (Kind::Block, [hidden, outputs]) => hidden * (self.inputs() + 9 + outputs),
+            (Kind::Rest, [outputs]) => self.inputs() * (9 + outputs),
+            _ => unreachable!("blocks alone have hidden channels"),
         }
     }
 
@@ -231,22 +240,23 @@ impl Level {
         let stage = |seed, channels, act| {
             LevelStage::new(noise(seed, &[channels], DType::F32).to_vec1().unwrap(), act)
         };
-        match *self.channels {
-            [outputs] => vec![stage(1, outputs, Activation::Relu)],
-            [hidden, outputs] => vec![
-                stage(1, hidden, Activation::Relu6),
-                stage(2, hidden, Activation::Relu6),
-                stage(3, outputs, Activation::None),
-            ],
-            _ => unreachable!("one or two"),
+        let outputs = *self.channels.last().unwrap();
+        let hidden = if matches!(self.kind, Kind::Rest) { self.inputs() } else { self.channels[0] };
+        let widen = stage(1, hidden, Activation::Relu6);
+        let (filter, narrow) = (stage(2, hidden, Activation::Relu6), stage(3, outputs, Activation::None));
+        match self.kind {
+            Kind::Pointwise => vec![stage(1, outputs, Activation::Relu)],
+            Kind::Block => vec![widen, filter, narrow],
+            Kind::Rest => vec![filter, narrow],
         }
     }
 
     fn of<'a>(&self, stages: &'a [LevelStage]) -> PatchwiseLevel<'a> {
         let convs = match stages {
             [one] => LevelConvs::Pointwise(one),
+            [filter, narrow] => LevelConvs::Rest([filter, narrow]),
             [widen, filter, narrow] => LevelConvs::Block([widen, filter, narrow]),
-            _ => unreachable!("one or three"),
+            _ => unreachable!("one to three"),
         };
         PatchwiseLevel { positions: self.positions, convs }
     }
@@ -254,15 +264,25 @@ impl Level {
 
 #[test]
 fn a_level_in_one_pass_equals_its_operations_on_each_instruction_set() {
-    let level = |map, coarser, grid, positions, channels| Level { map, coarser, grid, positions, channels };
+    use Kind::{Block, Pointwise, Rest};
+    let level = |kind, map, coarser, grid, positions, channels| Level {
+        map,
+        coarser,
+        grid,
+        positions,
+        channels,
+        kind,
+    };
     let cases = [
-        level([1, 80, 3, 5], None, (3, 5), true, &[64]),
-        level([2, 6, 8, 12], Some([17, 4, 6]), (4, 3), true, &[33]),
-        level([1, 5, 9, 7], Some([3, 4, 2]), (3, 7), false, &[4]),
-        level([2, 10, 16, 32], Some([16, 8, 16]), (2, 4), true, &[56, 19]),
-        level([1, 3, 6, 10], Some([7, 6, 10]), (2, 2), true, &[24, 12]),
-        level([1, 16, 5, 3], None, (1, 1), false, &[5, 70]),
-        level([1, 4, 2, 2], Some([1, 1, 1]), (2, 2), true, &[9, 3]),
+        level(Pointwise, [1, 80, 3, 5], None, (3, 5), true, &[64]),
+        level(Pointwise, [2, 6, 8, 12], Some([17, 4, 6]), (4, 3), true, &[33]),
+        level(Pointwise, [1, 5, 9, 7], Some([3, 4, 2]), (3, 7), false, &[4]),
+        level(Block, [2, 10, 16, 32], Some([16, 8, 16]), (2, 4), true, &[56, 19]),
+        level(Block, [1, 3, 6, 10], Some([7, 6, 10]), (2, 2), true, &[24, 12]),
+        level(Block, [1, 16, 5, 3], None, (1, 1), false, &[5, 70]),
+        level(Block, [1, 4, 2, 2], Some([1, 1, 1]), (2, 2), true, &[9, 3]),
+        level(Rest, [2, 22, 8, 12], None, (2, 3), false, &[21]),
+        level(Rest, [1, 3, 4, 6], Some([2, 2, 3]), (4, 2), true, &[35]),
     ];
     for (seed, case) in cases.into_iter().enumerate() {
         let seed = 10 * seed as u64;
@@ -281,7 +301,13 @@ fn a_level_in_one_pass_equals_its_operations_on_each_instruction_set() {
             for (map, weights) in layouts(&map).iter().zip(layouts(&weights)) {
                 let ys = patchwise_level(map, coarser.as_ref(), &weights, level).unwrap();
                 let d = largest_difference(&ys, &want);
-                assert!(d < 2e-5, "{:?} → {:?} on {isa}: off by {d}", case.map, case.channels);
+                assert!(
+                    d < 2e-5,
+                    "{:?} {:?} → {:?} on {isa}: off by {d}",
+                    case.kind,
+                    case.map,
+                    case.channels
+                );
             }
         });
     }
@@ -295,6 +321,7 @@ fn a_level_refuses_what_does_not_fit() {
         grid: (2, 2),
         positions: true,
         channels: &[9, 3],
+        kind: Kind::Block,
     };
     let stages = case.stages();
     let run = |map: &[usize], coarser: &[usize], weights: &[usize]| {

@@ -103,8 +103,18 @@ impl MetaBlock {
             Ok::<_, candle_core::Error>(part)
         };
         let ys = match (self.style, &self.pw1) {
-            (Style::Neighbours, Some(pw1)) => pw1.forward_first(input, &next(pw1)?)?,
-            (Style::Neighbours, None) => input.concat()?,
+            (Style::Neighbours, pw1) => {
+                let ys = match pw1 {
+                    Some(pw1) => pw1.forward_first(input, &next(pw1)?)?,
+                    None => input.concat()?,
+                };
+                if let (Some(dw), Some(pw2), 1) = (self.dw.stage(), self.pw2.stage(), self.halo) {
+                    let _span = layer_span(&self.name);
+                    let weights = weights.narrow(1, from, self.dw.params() + self.pw2.params())?;
+                    return LevelInput::of_one(&ys).through(LevelConvs::Rest([dw, pw2]), &weights);
+                }
+                ys
+            }
             (Style::Own, pw1) => {
                 let (_, _, fh, fw) = weights.dims4()?;
                 let xs = patches_with_halo(&input.concat()?, (fh, fw), self.halo)?;
