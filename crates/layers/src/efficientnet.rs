@@ -342,6 +342,7 @@ impl EfficientNet {
                     depthwise: conv(depthwise, &vb, paths.depthwise)?,
                     squeeze_excite,
                     project: conv(project, &vb, paths.project)?,
+                    drop_rate: 0.0,
                 });
                 inputs = outputs;
                 reduction *= stride;
@@ -362,6 +363,15 @@ impl EfficientNet {
     /// The last block of each stride from 2 on: its number, from 0, and what comes out of it.
     pub fn last_blocks(&self) -> impl ExactSizeIterator<Item = (usize, &FeatureInfo)> {
         self.level_blocks.iter().copied().zip(&self.levels)
+    }
+
+    /// In training, drop connect's rate: of block i of n, counted from 0, it is `rate` · i / n, as in
+    /// EfficientNet-PyTorch (0.2 there). 0, as at first and once it is prepared, drops nothing.
+    pub fn set_drop_connect(&mut self, rate: f64) {
+        let count = self.blocks.len();
+        for (i, block) in self.blocks.iter_mut().enumerate() {
+            block.drop_rate = rate * i as f64 / count as f64;
+        }
     }
 
     /// `xs`: `[B, 3, H, W]`, normalised. Shows every block's output and its number, from 0, to `tap`;

@@ -5,7 +5,7 @@ use zoo_core::{FrameSize, Tally};
 use zoo_kernels::{PackedBlock, Region, inverted_residual};
 
 use crate::span::layer_span;
-use crate::{ConvNormAct, SqueezeExcite, Statistics, Surroundings};
+use crate::{ConvNormAct, SqueezeExcite, Statistics, Surroundings, drop_connect};
 
 /// Looks at a map on the way.
 pub type See<'a> = &'a mut dyn FnMut(&Tensor) -> Result<()>;
@@ -27,6 +27,9 @@ pub struct InvertedResidual {
     pub squeeze_excite: Option<SqueezeExcite>,
     /// To the block's channels, without an activation.
     pub project: ConvNormAct,
+    /// In training, how often a sample only passes by a block that its input is added to
+    /// ([`drop_connect`]); 0 for never. A prepared block does not train.
+    pub drop_rate: f64,
 }
 
 impl InvertedResidual {
@@ -36,11 +39,12 @@ impl InvertedResidual {
         self.depthwise.spec().stride == 1 && inputs == self.project.spec().out_channels
     }
 
-    /// Folds batch norm for inference.
+    /// Folds batch norm for inference, in which no sample is dropped.
     ///
     /// # Errors
     /// If candle cannot compute the folded weights.
     pub fn prepare(&mut self) -> Result<()> {
+        self.drop_rate = 0.0;
         self.expand.iter_mut().try_for_each(ConvNormAct::prepare)?;
         self.depthwise.prepare()?;
         self.squeeze_excite.iter_mut().try_for_each(SqueezeExcite::prepare)?;
@@ -94,6 +98,9 @@ impl InvertedResidual {
             ys = squeeze_excite.forward(&ys)?;
         }
         match residual {
+            Some(residual) if self.drop_rate != 0.0 => {
+                drop_connect(&self.project.forward(&ys)?, self.drop_rate)? + residual
+            }
             Some(residual) => self.project.forward_region_add(&Region::whole(&ys)?, residual),
             None => self.project.forward(&ys),
         }

@@ -23,13 +23,15 @@
 //! of [`zoo_kernels`].
 //!
 //! Around any net whose scores are a map: [`pyramid_scores`] looks at an image in several sizes and mirrored,
-//! [`Tiles`] piece by piece.
+//! [`Tiles`] piece by piece. [`all_finite`] tells whether they are numbers.
 
 mod attention;
 mod classifier;
 mod concat;
 mod conv;
+mod drop_connect;
 mod efficientnet;
+mod finite;
 mod fpn;
 mod inverted_residual;
 mod layer_norm;
@@ -53,7 +55,9 @@ pub use attention::SelfAttention;
 pub use classifier::{Architecture, Classifier, Trunk};
 pub use concat::concat_channels;
 pub use conv::{ConvNormAct, ConvSpec};
+pub use drop_connect::drop_connect;
 pub use efficientnet::{EfficientNet, EfficientNetConfig, EfficientNetNames};
+pub use finite::all_finite;
 pub use fpn::{ExtraLevels, Fpn, FpnConfig, FpnNames};
 pub use inverted_residual::{InvertedResidual, See};
 pub use layer_norm::LayerNorm;

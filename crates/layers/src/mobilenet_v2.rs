@@ -108,6 +108,7 @@ fn inverted_residual(
         depthwise: ConvNormAct::new(depthwise.padded(cfg.padding), vb.pp(at).pp(0), vb.pp(at).pp(1))?,
         squeeze_excite: None,
         project: ConvNormAct::new(project, vb.pp(at + 1), vb.pp(at + 2))?,
+        drop_rate: 0.0,
     })
 }
 

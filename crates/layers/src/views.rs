@@ -31,7 +31,12 @@ pub fn pyramid_scores(
     let [first, others @ ..] = sizes else { bail!("pyramid: expected at least one size of the image") };
     let scores = |xs: &Tensor| {
         let ys = net(xs)?;
-        if mirrored { ys.maximum(&net(&xs.flip(&[3])?)?.flip(&[3])?) } else { Ok(ys) }
+        // What is to be flipped must be contiguous, and nets need not give it so.
+        if mirrored {
+            ys.maximum(&net(&xs.contiguous()?.flip(&[3])?)?.contiguous()?.flip(&[3])?)
+        } else {
+            Ok(ys)
+        }
     };
     let mut merged = scores(first)?;
     for xs in others {

@@ -203,6 +203,7 @@ fn gradients_reach_the_weights_until_they_are_prepared() {
             SqueezeExcite::new(8, 2, Activation::Silu, vb.pp("reduce"), vb.pp("widen")).unwrap(),
         ),
         project: conv(ConvSpec::pointwise(8, 4, EPS, Activation::None), "project"),
+        drop_rate: 0.0,
     };
     assert!(block.is_residual());
     let xs = input([1, 4, 5, 5]);
@@ -298,6 +299,7 @@ fn a_large_inverted_residual_in_one_pass_equals_its_layers() {
             depthwise: conv(ConvSpec::depthwise3(96, stride, EPS, Activation::Relu6), "depthwise"),
             squeeze_excite: None,
             project: conv(ConvSpec::pointwise(96, outputs, EPS, Activation::None), "project"),
+            drop_rate: 0.0,
         };
         let xs = input([1, inputs, 61, 60]);
         let plain = block.forward(&xs, &mut ZeroBorder, None).unwrap();
@@ -321,4 +323,38 @@ fn a_large_inverted_residual_in_one_pass_equals_its_layers() {
             );
         }
     }
+}
+
+/// Of a dropped sample only the input is left; the others' branch counts for more; preparing ends it.
+#[test]
+fn a_residual_block_in_training_drops_samples_of_its_branch() {
+    let vb = weights();
+    let conv = |spec, name: &str| ConvNormAct::new(spec, vb.pp(name), vb.pp(name).pp("norm")).unwrap();
+    let mut block = InvertedResidual {
+        name: "block".to_owned(),
+        expand: None,
+        depthwise: conv(ConvSpec::depthwise3(8, 1, EPS, Activation::Silu), "depthwise"),
+        squeeze_excite: None,
+        project: conv(ConvSpec::pointwise(8, 8, EPS, Activation::None), "project"),
+        drop_rate: 0.0,
+    };
+    let xs = input([40, 8, 3, 3]);
+    let forward = |block: &InvertedResidual| block.forward(&xs, &mut ZeroBorder, None).unwrap();
+    let branch = (forward(&block) - &xs).unwrap();
+    block.drop_rate = 0.5;
+    let dropping = (forward(&block) - &xs).unwrap();
+    let mut kept = 0;
+    for i in 0..40 {
+        let (whole, got) = (branch.narrow(0, i, 1).unwrap(), dropping.narrow(0, i, 1).unwrap());
+        let size = got.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+        if size > 0.0 {
+            let apart = relative_difference(&got, &(whole * 2.0).unwrap());
+            assert!(apart < 1e-4, "sample {i}: {apart}");
+            kept += 1;
+        }
+    }
+    assert!((1..40).contains(&kept), "{kept} of 40 samples at a rate of one half");
+    block.prepare().unwrap();
+    let apart = relative_difference(&(forward(&block) - &xs).unwrap(), &branch);
+    assert!(apart < 1e-4, "prepared: {apart}");
 }

@@ -48,6 +48,10 @@ fn a_mirrored_look_comes_back_mirrored_and_the_larger_score_counts() {
     let want = leaning(&xs).unwrap().maximum(&mirrored).unwrap();
     let got = pyramid_scores(std::slice::from_ref(&xs), true, MergeViews::default(), leaning).unwrap();
     assert_near("mirrored", &got, &want);
+    // Nets may give maps whose channels lie last.
+    let last = |xs: &Tensor| leaning(xs)?.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2));
+    let got = pyramid_scores(std::slice::from_ref(&xs), true, MergeViews::default(), last).unwrap();
+    assert_near("channels last", &got, &want);
     assert!(pyramid_scores(&[], true, MergeViews::default(), leaning).is_err());
 }
 
