@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use zoo_core::FrameSize;
 
+use crate::Layout;
+
 /// What can go wrong between a file and an [`Image`](zoo_core::Image), in either direction.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -247,6 +249,18 @@ pub enum Error {
         picture: FrameSize,
         /// The input's size.
         size: FrameSize,
+    },
+    /// A model of one data set on pictures of another.
+    #[error(
+        "the data is {layout}, {expected}, but the model labels {got}: take weights of that data set, or other data"
+    )]
+    OtherClasses {
+        /// The data set's layout.
+        layout: Layout,
+        /// Its classes.
+        expected: String,
+        /// The model's.
+        got: String,
     },
     /// A file could not be written.
     #[error("cannot write {}: {source}; check that its folder exists, is writable and has room", path.display())]

@@ -28,6 +28,8 @@ pub enum Normalization {
 impl Normalization {
     /// torchvision's and timm's usual mean and standard deviation.
     pub const IMAGENET: Self = Self::MeanStd { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+    /// From −1 to 1.
+    pub const HALF: Self = Self::MeanStd { mean: [0.5; 3], std: [0.5; 3] };
 
     /// Normalises planes `[3, H, W]` of values 0..=255 in place.
     pub fn apply(&self, planes: &mut [f32]) {

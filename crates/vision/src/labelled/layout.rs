@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use zoo_core::SegLabels;
 use zoo_core::labels::{CAMVID_11, CAMVID_12, CITYSCAPES_19, VOC_21};
+use zoo_core::{SegClass, SegLabels};
 
 use super::Pair;
 use crate::natural::natural_order;
@@ -51,6 +51,21 @@ impl Layout {
     /// All that are known.
     pub const ALL: [Self; 4] = [Self::CamVid, Self::SegNet, Self::Cityscapes, Self::Voc];
 
+    /// In one word, as command lines take it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CamVid => "camvid",
+            Self::SegNet => "segnet",
+            Self::Cityscapes => "cityscapes",
+            Self::Voc => "voc",
+        }
+    }
+
+    /// The layout of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|layout| layout.name() == name)
+    }
+
     /// Tells by the folders inside which data set a folder holds.
     ///
     /// # Errors
@@ -79,6 +94,24 @@ impl Layout {
             Self::Cityscapes => CITYSCAPES_19,
             Self::Voc => VOC_21,
         }
+    }
+
+    /// What the labels are to be read as for a model of these classes: the data set's own, or CamVid's with or
+    /// without void.
+    ///
+    /// # Errors
+    /// If the model has the classes of another data set.
+    pub fn classes_for(self, model: &[SegClass]) -> Result<SegLabels> {
+        let known: &[SegLabels] = match self {
+            Self::CamVid | Self::SegNet => &[CAMVID_12, CAMVID_11],
+            Self::Cityscapes => &[CITYSCAPES_19],
+            Self::Voc => &[VOC_21],
+        };
+        known.iter().find(|labels| labels.classes() == model).copied().ok_or_else(|| Error::OtherClasses {
+            layout: self,
+            expected: counted(self.classes().classes()),
+            got: counted(model),
+        })
     }
 
     /// The part that the papers' numbers are of.
@@ -122,6 +155,12 @@ impl Layout {
             Self::Voc => voc(root, split),
         }
     }
+}
+
+/// How many classes, and the first of them.
+fn counted(classes: &[SegClass]) -> String {
+    let first: Vec<&str> = classes.iter().take(3).map(|class| class.name.as_ref()).collect();
+    format!("{} classes ({}, …)", classes.len(), first.join(", "))
 }
 
 /// Names without ending, and the files.
