@@ -75,6 +75,30 @@ pub enum Error {
     /// Tensors that contradict the configuration in another way.
     #[error("the checkpoint does not fit its configuration: {0}")]
     Checkpoint(String),
+    /// A net and a list of classes that do not belong together.
+    #[error(
+        "{labels} classes are named, but the net predicts {classes}: take the preset or the config.json of the data set that it was trained on"
+    )]
+    Labels {
+        /// Named classes.
+        labels: usize,
+        /// The net's.
+        classes: usize,
+    },
+    /// Views of a picture that cannot be made.
+    #[error("invalid views: {0}")]
+    Views(String),
+    /// Logits that no class can be read from.
+    #[error(
+        "the logits of a picture of {picture:#} are not all numbers: the weights hold NaN or infinite values, or values so large that they overflow"
+    )]
+    NotFinite {
+        /// The picture's size.
+        picture: FrameSize,
+    },
+    /// A picture could not be prepared.
+    #[error(transparent)]
+    Vision(#[from] zoo_vision::Error),
     /// A tensor operation failed.
     #[error("{context}: {source}")]
     Candle {
@@ -87,3 +111,14 @@ pub enum Error {
 
 /// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Names what was being computed when candle failed.
+pub(crate) trait Context<T> {
+    fn context(self, context: &'static str) -> Result<T>;
+}
+
+impl<T> Context<T> for candle_core::Result<T> {
+    fn context(self, context: &'static str) -> Result<T> {
+        self.map_err(|source| Error::Candle { context, source })
+    }
+}

@@ -6,19 +6,20 @@
 //! paper's supplement and from what that code computes.
 //!
 //! ```
-//! use candle_core::{DType, Device, Tensor};
-//! use hyperseg::{HyperSegNet, Preset};
+//! use hyperseg::{FrameSize, HyperSeg, Image, Preset, Segmenter};
 //!
-//! # let weights = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);
-//! // With weights: `HyperSegNet::from_file(&config, path, &LoadOptions::default())`, which prepares it, too.
-//! let mut net = HyperSegNet::new(&Preset::CamvidS.config(), weights)?;
-//! net.prepare()?;
+//! # let weights = candle_nn::VarBuilder::zeros(candle_core::DType::F32, &candle_core::Device::Cpu);
+//! // With weights: `HyperSeg::from_file(&hyperseg::weights::config_of(path, None)?, path, &options)`.
+//! let model = HyperSeg::new(&Preset::CamvidS.into(), weights)?.with_size(FrameSize::new(64, 128))?;
 //!
-//! let images = Tensor::zeros((1, 3, 64, 96), DType::F32, &Device::Cpu)?;
-//! let logits = net.forward(&images)?;
-//! assert_eq!(logits.dims(), [1, 12, 64, 96]);
+//! let picture = Image::filled(FrameSize::new(90, 120), [90, 120, 150])?;
+//! let map = model.segment(&[picture])?.remove(0);
+//! assert_eq!((map.size, map.classes.len()), (FrameSize::new(90, 120), 90 * 120));
+//! assert_eq!(map.legend[3].name, "Road");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! The net alone, [`HyperSegNet`], takes and gives tensors.
 //!
 //! # Where the paper is
 //!
@@ -34,21 +35,29 @@
 //! | dynamic patch-wise convolution, meta block (S Equations 1 to 3), levels: Section 3.2 | [`net::decoder`] |
 //! | grids and positions: S Table S2 | [`Config::signal_grid`], [`Config::positions`] |
 //! | groups, parameters and GFLOPs: S Table S3 | [`tables`] |
+//! | test-time pyramid and mirror images: the authors' code | [`Views`] |
+//! | drop connect and dropout: the authors' backbone | [`HyperSegNet::set_drop_rates`] |
 //! | batch norm folded, into weight mappings too: S Section E | [`HyperSegNet::prepare`] |
 
 mod check;
 pub mod checkpoint;
 pub mod config;
 mod error;
+mod model;
 pub mod net;
+mod views;
 pub mod weights;
 
 pub use check::{parity, tables};
-pub use config::{BackboneName, Config, Preset, Version};
+pub use config::{BackboneName, Config, DropRates, ModelConfig, PictureConfig, Preset, Version};
 pub use error::{Error, Result};
+pub use model::HyperSeg;
 pub use net::{DeadHead, HyperSegNet, PartCosts, Probe};
+pub use views::Views;
 pub use weights::HyperSegWeights;
 
-pub use zoo_core::FrameSize;
+pub use zoo_core::{FrameSize, Image, SegMap, Segmenter};
 pub use zoo_hub::{LoadOptions, Pretrained};
 pub use zoo_kernels::keep_freed_memory;
+pub use zoo_layers::MergeViews;
+pub use zoo_vision as vision;

@@ -7,8 +7,8 @@ use serde_json::Value;
 use zoo_core::{Status, WeightSpec, Weights as _};
 use zoo_hub::{Checkpoint, Pretrained};
 
-use crate::config::{Config, Preset};
-use crate::{Error, HyperSegNet, Result, checkpoint};
+use crate::config::{Config, ModelConfig, PictureConfig, Preset};
+use crate::{Error, HyperSeg, HyperSegNet, Result, checkpoint};
 
 /// What `zoo convert` writes beside the weights.
 const CONFIG_FILE: &str = "config.json";
@@ -93,20 +93,79 @@ impl Pretrained for HyperSegNet {
     }
 }
 
-/// The configuration in the `config.json` beside a file of weights, where `zoo convert` has put one.
+impl Pretrained for HyperSeg {
+    type Config = ModelConfig;
+    type Weights = HyperSegWeights;
+
+    /// As for the net; pictures as the preset has them.
+    fn config(weights: &HyperSegWeights) -> ModelConfig {
+        weights.0.into()
+    }
+
+    fn check(config: &ModelConfig, checkpoint: &Checkpoint) -> std::result::Result<(), zoo_hub::BoxError> {
+        HyperSegNet::check(&config.net, checkpoint)
+    }
+
+    fn new(config: &ModelConfig, vb: VarBuilder<'static>) -> candle_core::Result<Self> {
+        Self::new(config, vb).map_err(candle_core::Error::wrap)
+    }
+
+    fn prepare(&mut self) -> candle_core::Result<()> {
+        Self::prepare(self)
+    }
+}
+
+/// The configuration in the `config.json` beside a file of weights, where `zoo convert` has put one. Of one
+/// without an entry `pictures`, the net decides them ([`PictureConfig::for_net`]).
 ///
 /// # Errors
 /// If there is a file of that name that is not a HyperSeg configuration.
-pub fn config_beside(weights: &Path) -> Result<Option<Config>> {
+pub fn config_beside(weights: &Path) -> Result<Option<ModelConfig>> {
     let path = weights.with_file_name(CONFIG_FILE);
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
     let fault = |error: &dyn std::fmt::Display| Error::Config(format!("{}: {error}", path.display()));
     let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(&error))?;
-    let config =
-        value.get_mut("config").map(Value::take).ok_or_else(|| fault(&"it has no entry 'config'"))?;
-    let config: Config = serde_json::from_value(config).map_err(|error| fault(&error))?;
-    config.validate()?;
-    Ok(Some(config))
+    let mut entry = |name: &str| value.get_mut(name).map(Value::take);
+    let net = entry("config").ok_or_else(|| fault(&"it has no entry 'config'"))?;
+    let net: Config = serde_json::from_value(net).map_err(|error| fault(&error))?;
+    net.validate().map_err(|error| fault(&error))?;
+    let pictures = match entry("pictures") {
+        Some(pictures) => serde_json::from_value(pictures).map_err(|error| fault(&error))?,
+        None => PictureConfig::for_net(&net),
+    };
+    pictures.validate(net.num_classes).map_err(|error| fault(&error))?;
+    Ok(Some(ModelConfig { net, pictures }))
+}
+
+/// What to build for a file of weights: what the `config.json` beside it says, else the preset's. A file may
+/// differ from the preset of its name, but a preset of other classes than its own is refused.
+///
+/// # Errors
+/// As [`config_beside`], if that contradicts the preset, or if there is neither.
+pub fn config_of(weights: &Path, preset: Option<Preset>) -> Result<ModelConfig> {
+    let file = weights.display();
+    match (config_beside(weights)?, preset) {
+        (Some(config), Some(preset)) if config.pictures.labels != preset.pictures().labels => {
+            Err(Error::Config(format!(
+                "the config.json beside {file} says {}, and preset {} is of {}: leave the preset out",
+                classes(&config.pictures),
+                preset.name(),
+                classes(&preset.pictures())
+            )))
+        }
+        (Some(config), _) => Ok(config),
+        (None, Some(preset)) => Ok(preset.into()),
+        (None, None) => Err(Error::Config(format!(
+            "there is no config.json beside {file} that says which net it is of: put the one that `zoo convert` wrote there, or name a preset: {}",
+            Preset::ALL.map(Preset::name).join(", ")
+        ))),
+    }
+}
+
+/// How many classes, and the first of them.
+fn classes(pictures: &PictureConfig) -> String {
+    let first: Vec<&str> = pictures.labels.iter().take(3).map(|class| class.name.as_ref()).collect();
+    format!("{} classes ({}, …)", pictures.labels.len(), first.join(", "))
 }
 
 /// Everything that `zoo info` lists of this crate's weights.

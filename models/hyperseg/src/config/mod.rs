@@ -3,6 +3,7 @@
 mod arch;
 mod division;
 mod layout;
+mod pictures;
 mod presets;
 mod version;
 
@@ -12,6 +13,7 @@ use zoo_layers::{EfficientNetConfig, EfficientNetNames};
 
 pub use division::divide_channels;
 pub use layout::{Layout, LevelShape, MapShape};
+pub use pictures::{ModelConfig, PictureConfig};
 pub use presets::Preset;
 pub use version::Version;
 
@@ -70,6 +72,15 @@ impl BackboneName {
         })
     }
 
+    /// What EfficientNet-PyTorch, and with it the authors, drop in training; of Lite0, what TensorFlow does.
+    pub fn drop_rates(self) -> DropRates {
+        let dropout = match self {
+            Self::EfficientnetB0 | Self::EfficientnetB1 | Self::EfficientnetLite0 => 0.2,
+            Self::EfficientnetB2 | Self::EfficientnetB3 => 0.3,
+        };
+        DropRates { drop_connect: 0.2, dropout }
+    }
+
     /// Its sizes, under EfficientNet-PyTorch's names, with that project's fixed padding.
     pub fn config(self) -> EfficientNetConfig {
         match self {
@@ -81,6 +92,16 @@ impl BackboneName {
         }
         .with_names(EfficientNetNames::EfficientNetPytorch)
     }
+}
+
+/// What the training of a backbone drops at random.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropRates {
+    /// Of residual branches, whole samples: this times i / n in block i of n, counted from 0.
+    pub drop_connect: f64,
+    /// Of the values of the last map.
+    pub dropout: f64,
 }
 
 /// A HyperSeg net. Lists run from the coarsest level to the finest, except for `out_feat_scale`.
@@ -293,9 +314,13 @@ pub(crate) fn check_size(size: FrameSize, unit: usize, why: &str) -> Result<()> 
     if size.area() > 0 && size.height.is_multiple_of(unit) && size.width.is_multiple_of(unit) {
         return Ok(());
     }
+    Err(Error::ImageSize { got: size, unit, why: why.to_owned(), nearest: nearest_size(size, unit) })
+}
+
+/// The size next to `size` whose sides are multiples of `unit`.
+pub(crate) fn nearest_size(size: FrameSize, unit: usize) -> FrameSize {
     let near = |side: usize| ((side + unit / 2) / unit).max(1) * unit;
-    let nearest = FrameSize::new(near(size.height), near(size.width));
-    Err(Error::ImageSize { got: size, unit, why: why.to_owned(), nearest })
+    FrameSize::new(near(size.height), near(size.width))
 }
 
 fn least_common_multiple(a: usize, b: usize) -> usize {

@@ -1,15 +1,20 @@
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
 use zoo_core::FrameSize;
+use zoo_core::labels::{CAMVID_12, CITYSCAPES_19, VOC_21};
+use zoo_vision::{Fit, Normalization, Preprocess, Resize};
 
-use super::{BackboneName, Config, FEATURES, Version};
+use super::{BackboneName, Config, FEATURES, PictureConfig, Version};
 use crate::{Error, Result};
 
 /// The five models of Table S1, as the published training configurations have them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Preset {
     /// HyperSeg-L of PASCAL VOC.
+    #[default]
     VocL,
     /// HyperSeg-S of Cityscapes.
     CityscapesS,
@@ -122,5 +127,40 @@ impl Preset {
             Self::CamvidS => FrameSize::new(576, 768),
             Self::CamvidL => FrameSize::new(768, 1024),
         }
+    }
+
+    /// How pictures become its input, and its classes: VOC's are padded with black, and normalised by 0.5 as in
+    /// the published test configuration (the training configuration has ImageNet's mean and deviation); the
+    /// others are resized as Pillow does it.
+    pub fn pictures(self) -> PictureConfig {
+        let size = self.size();
+        let (fit, normalization) = match self {
+            Self::VocL => (Fit::Pad { size, fill: [0; 3] }, Normalization::HALF),
+            _ => (Fit::Stretch { size }, Normalization::IMAGENET),
+        };
+        let labels = match self {
+            Self::VocL => VOC_21,
+            Self::CityscapesS | Self::CityscapesM => CITYSCAPES_19,
+            Self::CamvidS | Self::CamvidL => CAMVID_12,
+        };
+        let preprocess = Preprocess { fit, resize: Resize::Pil, normalization };
+        PictureConfig { preprocess, labels: labels.legend() }
+    }
+
+    /// The preset that a net is most like: by the number of its classes, then by its channels. Of several, Table
+    /// S1's first.
+    pub fn most_like(cfg: &Config) -> Self {
+        let likeness = |preset: &Self| {
+            let own = preset.config();
+            let shared = [
+                own.level_channels == cfg.level_channels,
+                own.kernel_sizes == cfg.kernel_sizes,
+                own.out_feat_scale == cfg.out_feat_scale,
+                own.backbone == cfg.backbone,
+            ];
+            let shared = shared.iter().filter(|shared| **shared).count();
+            Reverse((own.num_classes == cfg.num_classes, shared))
+        };
+        Self::ALL.into_iter().min_by_key(likeness).unwrap_or_default()
     }
 }

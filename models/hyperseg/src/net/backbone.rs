@@ -2,12 +2,13 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use candle_nn::ops::dropout;
 use zoo_core::{FrameSize, Tally};
 use zoo_kernels::Activation;
 use zoo_layers::{ConvNormAct, ConvSpec, EfficientNet, Statistics, Trunk as _};
 
-use super::Probe;
-use crate::config::{Config, Layout};
+use super::{HyperSegNet, Probe};
+use crate::config::{Config, DropRates, Layout};
 
 /// EfficientNet with reductions.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Backbone {
     net: EfficientNet,
     /// By feature; `None` where a map is taken as it is. Without an activation.
     reductions: Vec<Option<ConvNormAct>>,
+    /// Of the last map's values, in training.
+    dropout: f64,
 }
 
 /// What the decoder and the context head read.
@@ -44,14 +47,15 @@ impl Backbone {
             ConvNormAct::new(spec, vb.pp(0), vb.pp(1)).map(Some)
         };
         let reductions = cfg.out_feat_scale.iter().enumerate().map(reduction).collect::<Result<_>>()?;
-        Ok(Self { net, reductions })
+        Ok(Self { net, reductions, dropout: 0.0 })
     }
 
-    /// Folds batch norm and packs the weights. Inference only.
+    /// Folds batch norm and packs the weights. Inference only, in which nothing is dropped.
     ///
     /// # Errors
     /// If candle cannot compute the folded weights.
     pub fn prepare(&mut self) -> Result<()> {
+        self.set_drop_rates(DropRates::default());
         self.net.prepare()?;
         self.reductions.iter_mut().flatten().try_for_each(ConvNormAct::prepare)
     }
@@ -62,6 +66,12 @@ impl Backbone {
         for reduction in self.reductions.iter_mut().flatten() {
             reduction.set_statistics(statistics);
         }
+    }
+
+    /// What training drops at random.
+    pub fn set_drop_rates(&mut self, rates: DropRates) {
+        self.net.set_drop_connect(rates.drop_connect);
+        self.dropout = rates.dropout;
     }
 
     /// `xs`: `[B, 3, H, W]`, normalised. Shows `block.{i}`, `feature.{0 … 4}` and, for the last map,
@@ -84,6 +94,7 @@ impl Backbone {
             }
             Ok(())
         })?;
+        let last = if self.dropout == 0.0 { last } else { dropout(&last, self.dropout as f32)? };
         probe(&format!("feature.{}", maps.len()), &last)?;
         Ok(Features { maps, last })
     }
@@ -96,6 +107,16 @@ impl Backbone {
                 let size = FrameSize::new(input.height / info.reduction, input.width / info.reduction);
                 reduction.cost(size, tally);
             }
+        }
+    }
+}
+
+impl HyperSegNet {
+    /// What training drops at random in the backbone: nothing at first, and nothing once the net is prepared.
+    /// [`BackboneName::drop_rates`](crate::BackboneName::drop_rates) are the authors'.
+    pub fn set_drop_rates(&mut self, rates: DropRates) {
+        if !self.is_prepared {
+            self.backbone.set_drop_rates(rates);
         }
     }
 }

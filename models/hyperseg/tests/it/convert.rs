@@ -94,7 +94,7 @@ fn converted(cfg: &Config, folder: &Path) -> HyperSegNet {
     let written =
         write_model(folder, &tensors, &config, &CardFacts::new("hyperseg", "unknown", &file)).unwrap();
     let beside = config_beside(&written.weights).unwrap().unwrap();
-    HyperSegNet::from_file(&beside, &written.weights, &LoadOptions::default()).unwrap()
+    HyperSegNet::from_file(&beside.net, &written.weights, &LoadOptions::default()).unwrap()
 }
 
 #[test]

@@ -6,5 +6,6 @@ mod convert;
 mod counts;
 mod golden;
 mod nets;
+mod pictures;
 mod support;
 mod training;

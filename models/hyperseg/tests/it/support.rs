@@ -1,6 +1,6 @@
 //! Seeded nets and images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
@@ -23,13 +23,23 @@ pub fn value(name: &str, shape: &[usize]) -> Vec<f32> {
     seeded::value(name, shape).unwrap().iter().map(|v| v * factor).collect()
 }
 
-/// A net with [`value`]s.
-pub fn net(cfg: &Config) -> HyperSegNet {
+/// All [`value`]s of a net.
+pub fn tensors(cfg: &Config) -> HashMap<String, Tensor> {
     let tensors = state(cfg).into_iter().map(|(name, shape)| {
         let tensor = Tensor::from_vec(value(&name, &shape), shape, &Device::Cpu).unwrap();
         (name, tensor)
     });
-    HyperSegNet::new(cfg, VarBuilder::from_tensors(tensors.collect(), DType::F32, &Device::Cpu)).unwrap()
+    tensors.collect()
+}
+
+/// As the nets take them.
+pub fn weights(tensors: HashMap<String, Tensor>) -> VarBuilder<'static> {
+    VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu)
+}
+
+/// A net with [`value`]s.
+pub fn net(cfg: &Config) -> HyperSegNet {
+    HyperSegNet::new(cfg, weights(tensors(cfg))).unwrap()
 }
 
 /// A preset on the smallest backbone.

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{VarBuilder, VarMap};
-use hyperseg::{HyperSegNet, Preset};
+use hyperseg::{BackboneName, DropRates, HyperSegNet, Preset};
 use zoo_layers::Statistics;
 
-use crate::support::{noise, small, value};
+use crate::support::{net, noise, small, value, values};
 
 #[test]
 fn every_weight_that_has_an_effect_gets_a_gradient() {
@@ -45,4 +45,65 @@ fn every_weight_that_has_an_effect_gets_a_gradient() {
         assert!(without.is_empty(), "{}: {without:?}", preset.name());
         assert_ne!(mean(running), before, "{}", preset.name());
     }
+}
+
+#[test]
+fn training_drops_in_the_backbone_and_inference_does_not() {
+    let cfg = small(Preset::CamvidS);
+    let xs = noise(1, 64, 64);
+    let logits = |net: &HyperSegNet| values(&net.forward(&xs).unwrap());
+    let mut training = net(&cfg);
+    let whole = logits(&training);
+    for rates in [
+        DropRates { drop_connect: 0.0, dropout: 0.3 },
+        DropRates { drop_connect: 0.9, dropout: 0.0 },
+        BackboneName::EfficientnetB3.drop_rates(),
+    ] {
+        training.set_drop_rates(rates);
+        // One pass in a hundred may drop nothing.
+        let differs = (0..8).any(|_| logits(&training) != whole);
+        assert!(differs, "{rates:?}");
+    }
+    training.set_drop_rates(DropRates::default());
+    assert_eq!(logits(&training), whole, "off again");
+
+    let mut prepared = net(&cfg);
+    prepared.prepare().unwrap();
+    training.set_drop_rates(BackboneName::EfficientnetB1.drop_rates());
+    training.prepare().unwrap();
+    assert_eq!(logits(&training), logits(&prepared));
+    training.set_drop_rates(BackboneName::EfficientnetB1.drop_rates());
+    assert_eq!(logits(&training), logits(&prepared), "a prepared net does not train");
+}
+
+/// Dropped values are made up for: the mean over many passes is the last map itself.
+#[test]
+fn dropout_keeps_the_expected_last_map() {
+    let mut net = net(&small(Preset::CamvidS));
+    let xs = noise(1, 64, 64);
+    let last_map = |net: &HyperSegNet| {
+        let mut last = None;
+        net.forward_probed(&xs, &mut |name, map| {
+            if name == "feature.5" {
+                last = Some(values(map));
+            }
+            Ok(())
+        })
+        .unwrap();
+        last.unwrap()
+    };
+    let whole = last_map(&net);
+    net.set_drop_rates(DropRates { drop_connect: 0.0, dropout: 0.2 });
+    let dropped = last_map(&net);
+    let mut zeros = 0;
+    for (value, whole) in dropped.iter().zip(&whole) {
+        let scaled = whole / 0.8;
+        assert!(*value == 0.0 || (value - scaled).abs() <= 1e-5 * scaled.abs(), "{value} of {whole}");
+        zeros += usize::from(*value == 0.0 && *whole != 0.0);
+    }
+    let nonzero = whole.iter().filter(|value| **value != 0.0).count();
+    let share = zeros as f64 / nonzero as f64;
+    // Eight standard deviations.
+    let tolerance = 8.0 * (0.2 * 0.8 / nonzero as f64).sqrt();
+    assert!((share - 0.2).abs() < tolerance, "{zeros} of {nonzero}");
 }
