@@ -13,6 +13,7 @@ use zoo_hub::LoadOptions;
 
 use crate::exit::{Usage, note};
 use crate::models::patchwork;
+use crate::view_args::{SegmentArgs, ViewArgs};
 
 /// Where and how to compute.
 #[derive(Debug, Args)]
@@ -168,6 +169,10 @@ pub struct OutputArgs {
     /// they count from 0
     #[arg(long, value_name = "FILE")]
     pub coco: Option<PathBuf>,
+    /// Write masks in the numbers of the data set's own files, as its benchmark takes them (Cityscapes: label
+    /// ids), instead of class indices
+    #[arg(long)]
+    pub ids: bool,
     /// Add the time of each result, and a table of times after single pictures and after each clip
     #[arg(long)]
     pub timings: bool,
@@ -183,13 +188,17 @@ impl OutputArgs {
 
 /// Everything that running a model takes, in the order of its help: what goes in and comes out, then the model's, then
 /// how it is computed. Options that only one model has are a group of that model's
-/// module; other models refuse them.
+/// module, those of several models are groups in `view_args`; the others refuse them.
 #[derive(Debug, Args)]
 pub struct RunArgs {
     #[command(flatten)]
     pub input: InputArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    pub view: ViewArgs,
+    #[command(flatten)]
+    pub segment: SegmentArgs,
     #[command(flatten)]
     pub patchwork: patchwork::StreamArgs,
     #[command(flatten)]

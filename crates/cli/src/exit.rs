@@ -81,7 +81,7 @@ pub fn note(text: impl Display) {
 pub fn start_log(verbose: u8, layers: bool) {
     let level = match verbose {
         0 => "warn",
-        1 => "warn,zoo=info,zoo_hub=info,zoo_cli=info,zoo_vision=info,patchwork_det=info",
+        1 => "warn,zoo=info,zoo_hub=info,zoo_cli=info,zoo_vision=info,hyperseg=info,patchwork_det=info",
         _ => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));

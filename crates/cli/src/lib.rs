@@ -14,6 +14,7 @@ mod progress;
 mod scene;
 mod session;
 mod table;
+mod view_args;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,13 @@ pub fn zoo() -> ExitCode {
     let zoo = commands::Zoo::parse();
     exit::start_log(zoo.verbose, zoo.command.measures_layers());
     exit::code(commands::run(&zoo.command, zoo.verbose > 0))
+}
+
+/// The demo binary `hyperseg`.
+pub fn hyperseg() -> ExitCode {
+    let demo = models::hyperseg::Demo::parse();
+    exit::start_log(demo.verbose, false);
+    exit::code(demo.run())
 }
 
 /// The demo binary `patchwork-det`.

@@ -20,7 +20,7 @@ pub trait Answer {
     fn fields(&self) -> Fields<'_>;
 
     /// Onto the picture it belongs to.
-    fn draw(&self, image: &mut Image, style: &Style) -> Result<()>;
+    fn draw(&self, image: &mut Image, style: &Style, how: &Circumstances) -> Result<()>;
 
     /// What CSV and COCO files hold.
     fn boxes(&self) -> Option<&Detections> {
@@ -60,8 +60,10 @@ impl Fields<'_> {
                 detections.iter().map(line).collect()
             }
             Self::Mask { coverage } => {
+                let mut there: Vec<_> = coverage.iter().filter(|(_, share)| **share > 0.0).collect();
+                there.sort_by(|a, b| b.1.total_cmp(a.1));
                 let line = |(label, share): (&&str, &f32)| format!("  {label:<14} {:.1} %", 100.0 * share);
-                coverage.iter().map(line).collect()
+                there.into_iter().map(line).collect()
             }
             Self::Classes { classes } => {
                 let line = |c: &Classification| format!("  {:.3}  {}", c.score, c.label);
@@ -76,7 +78,7 @@ impl Answer for Detections {
         Fields::Boxes { detections: &self.items }
     }
 
-    fn draw(&self, image: &mut Image, style: &Style) -> Result<()> {
+    fn draw(&self, image: &mut Image, style: &Style, _: &Circumstances) -> Result<()> {
         draw::detections(image, self, style);
         Ok(())
     }
@@ -97,8 +99,16 @@ impl Answer for SegMap {
         Fields::Mask { coverage: shares.map(|(class, found)| (class.name.as_ref(), found.share)).collect() }
     }
 
-    fn draw(&self, image: &mut Image, style: &Style) -> Result<()> {
-        Ok(draw::mask(image, self, style)?)
+    /// With a legend of the classes that cover the picture; of a clip of all, so that frames keep one size.
+    fn draw(&self, image: &mut Image, style: &Style, how: &Circumstances) -> Result<()> {
+        draw::mask(image, self, style)?;
+        let coverage = self.coverage();
+        let classes = self.legend.iter().zip(&coverage);
+        // The background is not tinted.
+        let shown =
+            classes.filter(|(class, found)| class.name != "background" && (how.in_clip || found.share > 0.0));
+        *image = draw::legend(image, &shown.map(|(class, _)| class.clone()).collect::<Vec<_>>())?;
+        Ok(())
     }
 
     fn mask(&self) -> Option<&SegMap> {
@@ -115,7 +125,7 @@ impl Answer for Vec<Classification> {
         Fields::Classes { classes: self }
     }
 
-    fn draw(&self, image: &mut Image, _: &Style) -> Result<()> {
+    fn draw(&self, image: &mut Image, _: &Style, _: &Circumstances) -> Result<()> {
         if let Some(best) = self.first() {
             *image = draw::caption(image, &format!("{} {:.2}", best.label, best.score))?;
         }
@@ -134,6 +144,8 @@ pub struct Circumstances {
     pub window: Option<BBox>,
     /// What stands below the picture.
     pub caption: Option<String>,
+    /// Whether it is a frame of a clip, whose pictures are to be alike.
+    pub in_clip: bool,
     /// Time of the model, in milliseconds.
     pub milliseconds: Option<f64>,
 }
@@ -161,6 +173,7 @@ struct Record<'a> {
 /// All outputs of a run.
 pub struct Sink {
     json: bool,
+    ids: bool,
     timings: bool,
     score: f32,
     pictures: Option<Pictures>,
@@ -195,9 +208,10 @@ impl Sink {
         }
         Ok(Self {
             json: args.json,
+            ids: args.ids,
             timings: args.timings,
             score: args.score,
-            pictures: args.pictures().map(|folder| Pictures::create(folder, inputs)).transpose()?,
+            pictures: args.pictures().map(|folder| Pictures::create(folder, inputs, args.ids)).transpose()?,
             csv: args.csv.as_ref().map(Csv::create).transpose()?,
             coco: args.coco.as_ref().map(CocoResults::create).transpose()?,
             images: 0,
@@ -208,6 +222,9 @@ impl Sink {
     /// Writes one answer everywhere.
     pub fn write<A: Answer>(&mut self, frame: &Frame, answer: A, how: &Circumstances) -> Result<()> {
         let answer = answer.above(self.score);
+        if self.ids && answer.mask().is_none() {
+            bail!(Usage("this model gives no masks, which --ids is for".to_owned()));
+        }
         if let Some(pictures) = &mut self.pictures {
             pictures.write(frame, &answer, how, self.caveat)?;
         }
@@ -269,12 +286,14 @@ impl Sink {
 struct Pictures {
     at: PathBuf,
     folder: OutputFolder,
+    /// Whether masks hold the data set's own numbers.
+    ids: bool,
 }
 
 impl Pictures {
     /// One folder serves all inputs of a run, so that no two of them share a name in it.
-    fn create(at: &Path, inputs: &[Source]) -> Result<Self> {
-        Ok(Self { at: at.to_owned(), folder: OutputFolder::create(at, inputs)? })
+    fn create(at: &Path, inputs: &[Source], ids: bool) -> Result<Self> {
+        Ok(Self { at: at.to_owned(), folder: OutputFolder::create(at, inputs)?, ids })
     }
 
     fn write(
@@ -285,14 +304,18 @@ impl Pictures {
         caveat: Option<&str>,
     ) -> Result<()> {
         if let Some(map) = answer.mask() {
-            write::mask(self.folder.path_for(&format!("{}_mask", frame.name), "png"), map)?;
+            let path = self.folder.path_for(&format!("{}_mask", frame.name), "png");
+            match self.ids {
+                true => write::mask_of_ids(path, map)?,
+                false => write::mask(path, map)?,
+            }
         }
         let mut image = frame.image.clone();
         let style = Style::default();
         if let Some(window) = how.window {
             draw::window(&mut image, window, &style);
         }
-        answer.draw(&mut image, &style)?;
+        answer.draw(&mut image, &style, how)?;
         let caption: Vec<&str> = how.caption.as_deref().into_iter().chain(caveat).collect();
         if !caption.is_empty() {
             image = draw::caption(&image, &caption.join(" · "))?;

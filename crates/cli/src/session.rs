@@ -88,6 +88,7 @@ impl Session {
         mut predict: impl FnMut(&[Image]) -> Result<Vec<A>>,
     ) -> Result<()> {
         let progress = Progress::new(self.expected(&input.frames), &input.name);
+        let in_clip = input.is_clip;
         let mut frames = self.frames(input.frames);
         loop {
             let mut group: Vec<Frame> = Vec::with_capacity(batch);
@@ -115,6 +116,7 @@ impl Session {
                         timings.push(each);
                         let how = Circumstances {
                             milliseconds: Some(1e3 * each.as_secs_f64()),
+                            in_clip,
                             ..Default::default()
                         };
                         progress.pause(|| self.done(frame, answer, &how))?;

@@ -78,6 +78,11 @@ impl Tally {
         self.layers.push(layer);
     }
 
+    /// Adds the layers of another tally behind its own.
+    pub fn append(&mut self, mut other: Self) {
+        self.layers.append(&mut other.layers);
+    }
+
     /// The layers so far, in forward order.
     pub fn layers(&self) -> &[LayerCost] {
         &self.layers

@@ -27,7 +27,7 @@ pub struct BenchArgs {
     target: String,
     /// With `op`: depthwise
     operation: Option<String>,
-    /// Frame size [default: 384x384]
+    /// Frame size [default: the paper's]
     #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = frame_size)]
     pub size: Option<FrameSize>,
     /// Runs that count

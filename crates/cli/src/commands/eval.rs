@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use patchwork_det::Mode;
-use zoo_core::FrameSize;
+use zoo_vision::Layout;
 
-use crate::args::{ComputeArgs, WeightArgs, at_least_one, frame_size};
+use crate::args::{ComputeArgs, WeightArgs, at_least_one};
 use crate::exit::Outcome;
 use crate::models::{self, patchwork};
+use crate::view_args::{SegmentArgs, ViewArgs, refuse};
 
 /// What to measure on what.
 #[derive(Args)]
@@ -27,12 +28,19 @@ pub struct EvalArgs {
     /// DAVIS's folder: J and F
     #[arg(long, value_name = "DIR", conflicts_with_all = ["clip", "coco"])]
     pub davis: Option<PathBuf>,
+    /// A segmentation data set's folder: IoU of each class, accuracy
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["clip", "coco", "davis"])]
+    pub data: Option<PathBuf>,
+    /// How it lies there: camvid, segnet (CamVid of the SegNet tutorial), cityscapes, voc [default: as its
+    /// folders say]
+    #[arg(long, value_name = "LAYOUT", value_parser = parse_layout, requires = "data")]
+    pub layout: Option<Layout>,
+    /// Which part of it [default: the papers': val, of CamVid test]
+    #[arg(long, value_name = "NAME", requires = "data")]
+    pub split: Option<String>,
     /// Modes to compare: interval=4, m4n2-motion, … [default: the demo's]
     #[arg(long, value_name = "MODE", num_args = 1.., value_parser = patchwork::parse_mode)]
     pub modes: Vec<Mode>,
-    /// The size that frames are resized to
-    #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = frame_size)]
-    pub size: Option<FrameSize>,
     /// Frames, images or sequences, from the start
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<usize>,
@@ -43,9 +51,38 @@ pub struct EvalArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    pub view: ViewArgs,
+    #[command(flatten)]
+    pub segment: SegmentArgs,
+    #[command(flatten)]
     pub weights: WeightArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
+}
+
+impl EvalArgs {
+    /// A model that does not label pixels has none of these options.
+    pub fn refuse_labelled_data(&self, model: &str) -> Result<()> {
+        refuse(model, &[("--data", self.data.is_some())])?;
+        self.segment.refuse_for(model)
+    }
+
+    /// A model that only labels pixels has none of the other models' options.
+    pub fn refuse_all_but_labelled_data(&self, model: &str) -> Result<()> {
+        let others = [
+            ("CLIP", self.clip.is_some()),
+            ("--coco", self.coco.is_some()),
+            ("--davis", self.davis.is_some()),
+            ("--modes", !self.modes.is_empty()),
+            ("--skip", self.skip > 0),
+        ];
+        refuse(model, &others)
+    }
+}
+
+fn parse_layout(text: &str) -> Result<Layout, String> {
+    let names = || Layout::ALL.map(Layout::name).join(", ");
+    Layout::parse(text).ok_or_else(|| format!("expected one of {}", names()))
 }
 
 /// Measures it.

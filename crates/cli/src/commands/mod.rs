@@ -44,7 +44,7 @@ pub enum Command {
     /// Time a model, or one operation (`zoo bench op depthwise`)
     Bench(bench::BenchArgs),
     /// Measure a model on labelled data, or on a clip against itself
-    Eval(eval::EvalArgs),
+    Eval(Box<eval::EvalArgs>),
     /// Make safetensors of a PyTorch checkpoint, without running what is in it
     Convert(convert::ConvertArgs),
     /// Fetch files from the Hugging Face Hub, and pin their commit and hashes

@@ -22,8 +22,6 @@ use crate::session::{Session, print_timings, still_timings};
 
 /// Guesses that are reported.
 const TOP: usize = 5;
-/// TensorFlow's Lite nets take values from −1 to 1.
-const HALF: Normalization = Normalization::MeanStd { mean: [0.5; 3], std: [0.5; 3] };
 /// Caffe's nets take values from 0 to 255 less the mean of each colour.
 const CAFFE: Normalization = Normalization::MeanStd {
     mean: [123.68 / 255.0, 116.779 / 255.0, 103.939 / 255.0],
@@ -207,7 +205,7 @@ const fn lite(
         architecture: efficientnet(cfg),
         origin: Origin::Package { script: "efficientnet_lite.py", licence: "Apache-2.0" },
         crop,
-        normalization: HALF,
+        normalization: Normalization::HALF,
         is_bgr: false,
     }
 }
@@ -351,6 +349,8 @@ impl Model for ImageNet {
 
     fn run(&self, _: Option<&str>, args: &RunArgs) -> Result<Outcome> {
         args.patchwork.refuse_for(self.name)?;
+        args.view.refuse_for(self.name)?;
+        args.segment.refuse_for(self.name)?;
         let device = args.compute.start()?;
         let mut net = if args.weights.random {
             self.build(random_weights(args.weights.seed, &device))?

@@ -1,8 +1,9 @@
 //! The models that the commands know. A new one is a module here and a line in [`all`].
 
 mod classifiers;
-mod hyperseg;
+pub mod hyperseg;
 pub mod patchwork;
+mod segmentation;
 
 use std::io::Write;
 

@@ -235,8 +235,6 @@ fn info_of_hyperseg_has_table_s3_beside_its_own_counts() {
     for expected in ["hyperseg/voc-l", "39680458", "10041398", "Table S3", "4 8 16 16 32", "16.934"] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    let ran = zoo(folder.path(), "run hyperseg/camvid-s x.png").expect_code(2);
-    assert!(ran.stderr.contains("hyperseg does not run on pictures yet"), "{}", ran.stderr);
 }
 
 #[test]
@@ -332,6 +330,9 @@ fn a_checkpoint_that_describes_itself_needs_no_architecture() {
         serde_json::from_slice(&fs::read(folder.path().join("camvid/config.json")).unwrap()).unwrap();
     assert_eq!(config["architecture"], "hyperseg/camvid-s");
     assert_eq!(config["config"], serde_json::to_value(Preset::CamvidS.config()).unwrap());
+    let pictures = &config["pictures"];
+    assert_eq!(pictures["preprocess"]["fit"]["stretch"]["size"], json!({ "height": 576, "width": 768 }));
+    assert_eq!(pictures["labels"][11]["name"], "Void");
     let ran = zoo(folder.path(), "convert camvid.pth -o voc --arch hyperseg/voc-l").expect_code(1);
     assert!(ran.stderr.contains("the configuration is of v0_1"), "{}", ran.stderr);
     assert!(!folder.path().join("voc").exists(), "nothing is written that does not fit");

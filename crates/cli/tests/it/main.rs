@@ -5,4 +5,5 @@ mod bad_input;
 mod commands;
 mod demo;
 mod run;
+mod segmentation;
 mod support;

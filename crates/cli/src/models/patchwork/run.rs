@@ -14,7 +14,7 @@ use patchwork_det::{
 use zoo_metrics::latency::Timings;
 
 use super::stream_args::Task;
-use super::{clip_size, picture_area, usage};
+use super::{NAME, clip_size, picture_area, usage};
 use crate::args::{RunArgs, WeightArgs};
 use crate::exit::{Outcome, Usage, note};
 use crate::models::random_weights;
@@ -34,9 +34,10 @@ enum Net {
 
 /// Runs all inputs.
 pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
+    args.segment.refuse_for(NAME)?;
     let options = &args.patchwork;
     let preset = choose(preset, options.task)?;
-    let mode = options.clip_mode(args.weights.seed)?;
+    let mode = options.clip_mode(&args.view, args.weights.seed)?;
     let config = configured(preset, &mode, args)?;
     let device = args.compute.start()?;
     let net = match config {
@@ -47,8 +48,8 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     let mut timings = still_timings();
     let mut size_is_said = args.output.json;
     let mut still_size = |preset: FrameSize, input: &Input| -> Result<FrameSize> {
-        options.refuse_for_stills(&input.name)?;
-        let frame = options.size.unwrap_or(preset);
+        options.refuse_for_stills(&args.view, &input.name)?;
+        let frame = args.view.size.unwrap_or(preset);
         if !std::mem::replace(&mut size_is_said, true) {
             note(format_args!("pictures are resized to {frame:#}; --size takes another"));
         }
@@ -66,13 +67,13 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
             session.stills(input, args.batch, &mut timings, |images| Ok(model.segment(images)?))
         }
         (Net::Detector(model), true) => clip(session, input, args.output.timings, |source| {
-            let frame = clip_size(options.size, source, from_ref(&mode))?;
+            let frame = clip_size(args.view.size, source, from_ref(&mode))?;
             let flops = flops(model.net(), frame, &mode)?;
             let model = model.clone().with_frame(frame).map_err(usage)?;
             Ok(Prepared { model: model.with_mode(mode.clone()), flops })
         }),
         (Net::Segmenter(model), true) => clip(session, input, args.output.timings, |source| {
-            let frame = clip_size(options.size, source, from_ref(&mode))?;
+            let frame = clip_size(args.view.size, source, from_ref(&mode))?;
             let flops = flops(model.net(), frame, &mode)?;
             let model = model.clone().with_frame(frame).map_err(usage)?;
             Ok(Prepared { model: model.with_mode(mode.clone()), flops })
@@ -119,7 +120,7 @@ fn configured(preset: Preset, mode: &Mode, args: &RunArgs) -> Result<Config> {
         Config::Detector(mut cfg) => {
             cfg.backbone.depth = args.patchwork.depth.unwrap_or(cfg.backbone.depth);
             if attention.is_some() {
-                cfg.frame = args.patchwork.size.unwrap_or(cfg.frame);
+                cfg.frame = args.view.size.unwrap_or(cfg.frame);
                 cfg.attention = attention;
             }
             cfg.validate().map_err(usage)?;
@@ -128,7 +129,7 @@ fn configured(preset: Preset, mode: &Mode, args: &RunArgs) -> Result<Config> {
         Config::Segmenter(mut cfg) => {
             cfg.backbone.depth = args.patchwork.depth.unwrap_or(cfg.backbone.depth);
             if attention.is_some() {
-                cfg.frame = args.patchwork.size.unwrap_or(cfg.frame);
+                cfg.frame = args.view.size.unwrap_or(cfg.frame);
                 cfg.attention = attention;
             }
             cfg.validate().map_err(usage)?;
@@ -263,6 +264,7 @@ where
         let how = Circumstances {
             window: window.map(|window| picture_area(window, frame, source)),
             caption: Some(format!("{mode} · frame {}", step.index)),
+            in_clip: true,
             milliseconds: Some(1e3 * time.as_secs_f64()),
         };
         times.push(step.time.network);

@@ -15,14 +15,17 @@ use zoo_vision::{Frame, Source};
 
 use super::compare::{Row, compare, demo_modes};
 use super::run::{detector, segmenter};
-use super::{clip_size, usage};
+use super::{NAME, clip_size, usage};
 use crate::commands::eval::EvalArgs;
 use crate::exit::{Usage, note};
 use crate::progress::Progress;
 use crate::table::{Table, number};
+use crate::view_args::refuse;
 
 /// Runs the evaluation that the arguments ask for.
 pub fn eval(preset: Option<Preset>, args: &EvalArgs) -> Result<()> {
+    args.refuse_labelled_data(NAME)?;
+    refuse(NAME, &[("--flip", args.view.flip)])?;
     match (&args.clip, &args.coco, &args.davis) {
         (Some(clip), None, None) => agreement_on(clip, &any_detector(preset, args)?, args),
         (None, Some(annotations), None) => {
@@ -62,7 +65,7 @@ fn agreement_on(clip: &str, model: &PatchworkDet, args: &EvalArgs) -> Result<()>
     let total = frames.count_hint().map(|count| count.saturating_sub(args.skip).min(limit));
     let mut images = frames.skip(args.skip).take(limit).map(|frame| Ok(frame?.image)).peekable();
     let size = match images.peek() {
-        Some(Ok(image)) => clip_size(args.size, image.size(), &modes)?,
+        Some(Ok(image)) => clip_size(args.view.size, image.size(), &modes)?,
         // The comparison meets the same error, or the same lack of frames.
         Some(Err(_)) | None => model.config().frame,
     };
@@ -106,7 +109,7 @@ fn coco(annotations: &Path, folder: &Path, model: &PatchworkDet, args: &EvalArgs
     let text = fs::read(annotations).with_context(|| format!("reading {}", annotations.display()))?;
     let list: Annotations = serde_json::from_slice(&text)
         .with_context(|| format!("{} is no COCO file", annotations.display()))?;
-    let model = model.clone().with_frame(args.size.unwrap_or(model.config().frame)).map_err(usage)?;
+    let model = model.clone().with_frame(args.view.size.unwrap_or(model.config().frame)).map_err(usage)?;
     let work = tempfile::tempdir().context("making a temporary folder")?;
     let file = work.path().join("results.json");
     let mut results = CocoResults::create(&file)?;
@@ -207,7 +210,7 @@ fn sequence(
     args: &EvalArgs,
 ) -> Result<Sequence> {
     let (mut predicted, mut annotated) = (Vec::new(), Vec::new());
-    let model = model.clone().with_frame(args.size.unwrap_or(model.config().frame)).map_err(usage)?;
+    let model = model.clone().with_frame(args.view.size.unwrap_or(model.config().frame)).map_err(usage)?;
     let mut state = None;
     for frame in Source::Folder(images.to_owned()).frames()? {
         let Frame { image, name, .. } = frame?;

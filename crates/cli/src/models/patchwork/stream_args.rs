@@ -6,8 +6,9 @@ use patchwork_det::{Grid, MAX_STRIDE, Mode, PolicyKind, Start};
 use zoo_core::FrameSize;
 
 use super::usage;
-use crate::args::{at_least_one, frame_size};
+use crate::args::at_least_one;
 use crate::exit::Usage;
+use crate::view_args::{ViewArgs, refuse};
 
 /// Rows that a frame is brought near to where no size is given: large enough for a street, small
 /// enough for a fraction of a second.
@@ -25,9 +26,6 @@ pub struct StreamArgs {
     /// Boxes or a mask
     #[arg(long, value_enum, value_name = "TASK")]
     pub task: Option<Task>,
-    /// The size that frames are resized to; multiples of 32·M for windows
-    #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = frame_size)]
-    pub size: Option<FrameSize>,
     /// sf, windows, interval=K[,delay=D], or in one word: m4n2-motion [default for clips: windows]
     #[arg(long, value_name = "MODE", value_parser = parse_mode)]
     pub mode: Option<Mode>,
@@ -43,9 +41,6 @@ pub struct StreamArgs {
     /// The first frames: full (all of the first one), tiles, zeros
     #[arg(long, value_enum, value_name = "START")]
     pub start: Option<StartChoice>,
-    /// A second, mirrored stream, both results merged; twice the cost
-    #[arg(long)]
-    pub flip: bool,
     /// The backbone's depth multiplier, for random or own weights
     #[arg(long, value_name = "ALPHA")]
     pub depth: Option<f64>,
@@ -82,21 +77,21 @@ impl From<StartChoice> for Start {
 
 impl StreamArgs {
     /// The first option given that only windows have.
-    fn for_windows(&self) -> Option<&'static str> {
+    fn for_windows(&self, view: &ViewArgs) -> Option<&'static str> {
         let windowed = [
             ("--m", self.m.is_some()),
             ("--n", self.n.is_some()),
             ("--policy", self.policy.is_some()),
             ("--start", self.start.is_some()),
-            ("--flip", self.flip),
+            ("--flip", view.flip),
         ];
         windowed.into_iter().find_map(|(option, given)| given.then_some(option))
     }
 
     /// Pictures without an order have no frame before them to carry anything over from.
-    pub fn refuse_for_stills(&self, input: &str) -> Result<()> {
+    pub fn refuse_for_stills(&self, view: &ViewArgs, input: &str) -> Result<()> {
         let mode = self.mode.as_ref().filter(|mode| **mode != Mode::SingleFrame).map(|_| "--mode");
-        match mode.or_else(|| self.for_windows()) {
+        match mode.or_else(|| self.for_windows(view)) {
             Some(option) => Err(Usage::error(format_args!(
                 "{option} needs a clip, and {input} is taken as single pictures: name a folder of frames or a \
                  video without --stills, or leave {option} out"
@@ -106,12 +101,12 @@ impl StreamArgs {
     }
 
     /// The mode of clips.
-    pub fn clip_mode(&self, seed: u64) -> Result<Mode> {
+    pub fn clip_mode(&self, view: &ViewArgs, seed: u64) -> Result<Mode> {
         let (grid, policy) = match &self.mode {
             None => (Grid::new(DEFAULT_GRID.0, DEFAULT_GRID.1).map_err(usage)?, PolicyKind::Motion),
             Some(Mode::Windows { grid, policy, .. }) => (*grid, policy.clone()),
             Some(mode) => {
-                if let Some(option) = self.for_windows() {
+                if let Some(option) = self.for_windows(view) {
                     return Err(Usage::error(format_args!(
                         "{option} is for windows, not for {}",
                         mode.name()
@@ -128,7 +123,7 @@ impl StreamArgs {
         let grid = Grid::new(m, n).map_err(usage)?;
         policy.build(grid).map_err(usage)?;
         let start = self.start.map(Start::from).unwrap_or_default();
-        Ok(Mode::Windows { grid, policy, start, flip: self.flip })
+        Ok(Mode::Windows { grid, policy, start, flip: view.flip })
     }
 
     /// Another model has none of these options.
@@ -140,15 +135,10 @@ impl StreamArgs {
             ("--n", self.n.is_some()),
             ("--policy", self.policy.is_some()),
             ("--start", self.start.is_some()),
-            ("--flip", self.flip),
             ("--depth", self.depth.is_some()),
-            ("--size", self.size.is_some()),
             ("--selftest", self.selftest),
         ];
-        match given.iter().find(|(_, given)| *given) {
-            Some((option, _)) => Err(Usage::error(format_args!("{model} has no option {option}"))),
-            None => Ok(()),
-        }
+        refuse(model, &given)
     }
 }
 
