@@ -205,10 +205,7 @@ impl Golden {
                 let what = format!("state asks for more than {} values, by '{name}'", seeded::LIMIT);
                 return Err(Error::Inconsistent { golden: self.name.clone(), what });
             }
-            let mut values = seeded::value(name, shape)?;
-            for factor in self.meta.gain.iter().filter_map(|gain| gain.factor(name, shape)) {
-                values.iter_mut().for_each(|v| *v *= factor);
-            }
+            let mut values = seeded::value_with_gain(name, shape, &self.meta.gain)?;
             if let Some(&constant) = self.meta.set.get(name) {
                 values.fill(constant as f32);
             }

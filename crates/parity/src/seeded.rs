@@ -18,7 +18,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
-use crate::{Error, Result};
+use crate::{Error, Gain, Result};
 
 const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -50,16 +50,36 @@ pub fn value(name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     Ok(u.map(map).collect())
 }
 
+/// [`value`], times the factors of the entries of `gain` that are about the tensor.
+///
+/// # Errors
+/// As there.
+pub fn value_with_gain(name: &str, shape: &[usize], gain: &[Gain]) -> Result<Vec<f32>> {
+    let mut values = value(name, shape)?;
+    for factor in gain.iter().filter_map(|gain| gain.factor(name, shape)) {
+        values.iter_mut().for_each(|v| *v *= factor);
+    }
+    Ok(values)
+}
+
 /// Weights for any net that asks for them, each by [`value`] of its name: the golden files' own where `seed` is
 /// `None`, others for every seed.
 ///
 /// A tensor that is asked for without a shape is an error.
 pub fn var_builder(seed: Option<u64>, dtype: DType, device: &Device) -> VarBuilder<'static> {
-    VarBuilder::from_backend(Box::new(Seeded { seed }), dtype, device.clone())
+    VarBuilder::from_backend(Box::new(Seeded { seed, gain: Vec::new() }), dtype, device.clone())
+}
+
+/// The golden files' own weights for any net that asks for them, each by [`value_with_gain`] of its name.
+///
+/// A tensor that is asked for without a shape is an error.
+pub fn var_builder_with_gain(gain: Vec<Gain>, dtype: DType, device: &Device) -> VarBuilder<'static> {
+    VarBuilder::from_backend(Box::new(Seeded { seed: None, gain }), dtype, device.clone())
 }
 
 struct Seeded {
     seed: Option<u64>,
+    gain: Vec<Gain>,
 }
 
 impl SimpleBackend for Seeded {
@@ -73,7 +93,7 @@ impl SimpleBackend for Seeded {
     ) -> candle_core::Result<Tensor> {
         let values = match self.seed {
             Some(seed) => value(&format!("{seed}/{name}"), shape.dims()),
-            None => value(name, shape.dims()),
+            None => value_with_gain(name, shape.dims(), &self.gain),
         };
         Tensor::from_vec(values.map_err(candle_core::Error::wrap)?, shape, device)?.to_dtype(dtype)
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 use serde::Deserialize;
-use zoo_parity::seeded;
+use zoo_parity::{Gain, seeded};
 
 #[derive(Deserialize)]
 struct Entry {
@@ -41,6 +41,16 @@ fn a_var_builder_gives_what_the_full_name_and_the_seed_say() {
     assert!(error.contains("a.weight: a seeded tensor needs a shape"), "{error}");
     let error = vb.get((usize::MAX, 2), "b").unwrap_err().to_string();
     assert!(error.contains("too large to be seeded"), "{error}");
+}
+
+#[test]
+fn a_gain_is_for_the_tensors_that_it_names() {
+    let gain = vec![Gain::Prefix("a.".to_owned(), 0.5)];
+    let vb = seeded::var_builder_with_gain(gain, DType::F32, &Device::Cpu);
+    let get = |name| vb.get((2, 3), name).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let halved: Vec<f32> = seeded::value("a.weight", &[2, 3]).unwrap().into_iter().map(|v| v * 0.5).collect();
+    assert_eq!(get("a.weight"), halved);
+    assert_eq!(get("b.weight"), seeded::value("b.weight", &[2, 3]).unwrap());
 }
 
 #[test]
