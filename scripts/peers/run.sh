@@ -19,7 +19,7 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed"; then
     cp "$here/requirements.txt" "$venv/installed"
 fi
 if [[ -z ${PEERS_OURS:-} ]]; then
-    cargo build --release --quiet --manifest-path "$root/Cargo.toml" -p zoo-layers --example peers >&2
+    cargo build --release --quiet --manifest-path "$root/Cargo.toml" -p zoo-cli --no-default-features --example peers >&2
     PEERS_OURS=$target/release/examples/peers
 fi
 exec "$venv/bin/python" "$here/peers.py" --ours "$PEERS_OURS" --home "$home" "$@"

@@ -11,7 +11,7 @@
 //! Cases are those of [`nets::build`]. `RAYON_NUM_THREADS` sets the threads.
 //!
 //! ```text
-//! cargo run --release -p zoo-layers --example peers <<< $'load mobilenet_v2:1x3x224x224\nrun 20'
+//! cargo run --release -p zoo-cli --example peers <<< $'load mobilenet_v2:1x3x224x224\nrun 20'
 //! ```
 #![allow(clippy::print_stdout, reason = "the answers")]
 
