@@ -34,7 +34,8 @@ def export(spec, folder):
     from torch.utils.flop_counter import FlopCounterMode
 
     net = nets.build(spec)
-    net.load_state_dict({n: torch.from_numpy(seeded.weight(n, p.shape)) for n, p in net.state_dict().items()})
+    gain = nets.gain(spec)
+    net.load_state_dict({n: torch.from_numpy(seeded.weight(n, p.shape, gain)) for n, p in net.state_dict().items()})
     torch.save(net.state_dict(), f"{folder}/weights.pt")
     xs = [[torch.from_numpy(x) for x in call.values()] for call in inputs(spec)]
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -106,6 +107,8 @@ class Torch(Engine):
                 import torch._inductor.config
 
                 torch._inductor.config.freezing = True
+                for x in xs:
+                    net(*x)  # fills what nets keep from run to run: else it is compiled without, and once more with
                 net = torch.compile(net)
 
         def run():

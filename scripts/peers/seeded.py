@@ -21,7 +21,16 @@ def uniform(name, shape):
     return (((z ^ (z >> np.uint64(31))) >> np.uint64(40)).astype(F) / F(2**24)).reshape(shape)
 
 
-def weight(name, shape):
+def weight(name, shape, gain=()):
+    """`gain`: factors on tensors whose names start so, as golden files have them."""
+    value = plain(name, shape)
+    for entry in gain:
+        if name.startswith(entry["prefix"]):
+            value = value * F(entry["factor"])
+    return value
+
+
+def plain(name, shape):
     u = uniform(name, shape)
     if name.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
+use hyperseg::{HyperSegNet, Preset};
 use zoo_kernels::{
     Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Patchwise, Region, channels_last,
     patchwise_conv2d,
@@ -14,7 +15,7 @@ use zoo_layers::{
     Architecture, Classifier, EfficientNetConfig, EfficientNetNames, MobileNetV2Config, ResNetConfig,
     Statistics, TransformerBlock, TransformerConfig,
 };
-use zoo_parity::seeded;
+use zoo_parity::{Gain, seeded};
 
 /// Classes of the backbones' heads.
 const CLASSES: usize = 1000;
@@ -39,6 +40,7 @@ pub struct Net {
 /// | `tower:N/CxHxW/CxHxW/..` | N convolutions 3×3 with bias and ReLU, shared by maps of these shapes |
 /// | `vit:H/BxNxC` | a pre-norm transformer block with H heads |
 /// | `patchwise:O/K/RxC/BxCxHxW` | a dynamic convolution of R×C patches: 1×1 to O channels, or 3×3 depthwise |
+/// | `hyperseg:PRESET/BxCxHxW` | a whole HyperSeg, to its logits |
 /// | `conv:O/K/S/BxCxHxW` | one K×K convolution to O channels of stride S with bias and ReLU |
 /// | `dw:K/S/BxCxHxW` | the same, depthwise |
 /// | `train:NET/BxCxHxW` | forward and backward of `resnet18` or `mobilenet_v2`, norms by the batch; gives the gradients of all filters and matrices |
@@ -55,6 +57,11 @@ pub fn build(case: &str) -> Result<Option<Net>> {
             "mobilenet_v2" => training(&MobileNetV2Config::default(), &shape.concat()).map(Some),
             _ => Ok(None),
         };
+    }
+    if kind == "hyperseg" {
+        let (preset, shape) = arguments.split_once('/').context("expected hyperseg:PRESET/SHAPE")?;
+        let Some(shape) = numbers(shape) else { return Ok(None) };
+        return hyperseg(Preset::parse(preset)?, &shape.concat()).map(Some);
     }
     let Some(arguments) = numbers(arguments) else { return Ok(None) };
     let arguments: Vec<&[usize]> = arguments.iter().map(Vec::as_slice).collect();
@@ -101,13 +108,28 @@ pub fn build(case: &str) -> Result<Option<Net>> {
         }
         _ => return Ok(None),
     };
-    Ok(Some(Net { run, compared: |ys| Ok(ys.clone()) }))
+    Ok(Some(Net { run, compared: whole }))
+}
+
+/// Compares all of a result.
+fn whole(ys: &Tensor) -> candle_core::Result<Tensor> {
+    Ok(ys.clone())
 }
 
 fn classifier(architecture: impl Into<Architecture>, shape: &[usize], vb: VarBuilder) -> Result<Run> {
     let mut net = Classifier::new(architecture, CLASSES, vb)?;
     net.prepare()?;
     single(shape, move |xs| net.forward(xs))
+}
+
+fn hyperseg(preset: Preset, shape: &[usize]) -> Result<Net> {
+    // Of the oldest version's weight mappings, which have that name. With more, its dynamic weights multiply rounding
+    // until no two ways of computing the same agree.
+    let gain = Gain::Prefix("weight_mapper.out_conv.".to_owned(), 0.25);
+    let vb = seeded::var_builder_with_gain(vec![gain], DType::F32, &Device::Cpu);
+    let mut net = HyperSegNet::new(&preset.config(), vb)?;
+    net.prepare()?;
+    Ok(Net { run: single(shape, move |xs| net.forward(xs))?, compared: whole })
 }
 
 /// One step of training without the optimiser's: the gradients of the mean cross entropy of the first class.
