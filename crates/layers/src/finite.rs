@@ -11,6 +11,8 @@ const INFINITY: u32 = f32::INFINITY.to_bits();
 /// If the device cannot be read.
 pub fn all_finite(xs: &Tensor) -> Result<bool> {
     let xs = xs.detach().to_dtype(DType::F32)?;
+    // Maps whose channels lie last are read where they lie.
+    let xs = if xs.rank() == 4 && !xs.is_contiguous() { xs.permute((0, 2, 3, 1))? } else { xs };
     let (storage, layout) = xs.storage_and_layout();
     if let (Storage::Cpu(CpuStorage::F32(values)), Some((from, to))) =
         (&*storage, layout.contiguous_offsets())
@@ -56,5 +58,8 @@ mod tests {
         assert!(!all_finite(&xs.t().unwrap()).unwrap());
         assert!(all_finite(&xs.t().unwrap().narrow(0, 0, 1).unwrap()).unwrap());
         assert!(!all_finite(&xs.to_dtype(DType::F16).unwrap()).unwrap());
+        let last = xs.reshape((1, 1, 2, 3)).unwrap().permute((0, 3, 1, 2)).unwrap();
+        assert!(!all_finite(&last).unwrap());
+        assert!(all_finite(&last.narrow(3, 0, 1).unwrap()).unwrap());
     }
 }

@@ -100,7 +100,8 @@ impl HyperSeg {
     /// The class map of the `i`th picture of a batch.
     fn class_map(&self, logits: &Tensor, i: usize, look: &Look) -> Result<SegMap> {
         let FrameSize { height, width } = look.shown;
-        let cut = || logits.narrow(0, i, 1)?.narrow(2, 0, height)?.narrow(3, 0, width)?.contiguous();
+        // Where it is all of them nothing is copied, in whichever order the net gave them.
+        let cut = || logits.narrow(0, i, 1)?.narrow(2, 0, height)?.narrow(3, 0, width);
         let own = cut().context("the logits of the picture")?;
         if !all_finite(&own).context("looking for logits that are no numbers")? {
             return Err(Error::NotFinite { picture: look.picture });
