@@ -115,7 +115,8 @@ impl WeightArgs {
 fn refuse_pickle(path: &Path) -> Result<()> {
     let name = path.display();
     let mut start = [0; 4];
-    let mut file = File::open(path).with_context(|| format!("cannot open the weights {name}"))?;
+    let mut file =
+        File::open(path).with_context(|| format!("cannot open the weights {name}: check the path"))?;
     let read = file.read(&mut start).with_context(|| format!("cannot read the weights {name}"))?;
     let is_zip = start == *b"PK\x03\x04";
     let is_pickle = read > 1 && start[0] == 0x80 && (2..=5).contains(&start[1]);

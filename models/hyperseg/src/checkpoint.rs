@@ -1,8 +1,8 @@
 //! The authors' checkpoints: which version and classes they are of, what of them is used.
 //!
 //! A file is a dictionary with a `state_dict` and, under `arch`, the call that built the net
-//! ([`Config::from_arch`]): that is the authority on the configuration. Shapes confirm it, except for the
-//! groups of the weight mappings, which they do not show.
+//! ([`Config::from_arch`]): that is the authority on the configuration. Shapes confirm it; the groups of
+//! the weight mappings could not be read off them.
 
 use std::collections::BTreeMap;
 

@@ -37,7 +37,7 @@ pub enum Error {
         expected: String,
     },
     /// A checkpoint's description that is not understood.
-    #[error("the checkpoint's arch string {problem}: {arch}")]
+    #[error("the checkpoint's arch string {problem}{}", if arch.is_empty() { String::new() } else { format!(": {arch}") })]
     Arch {
         /// What is wrong with it.
         problem: String,

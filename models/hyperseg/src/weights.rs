@@ -116,7 +116,8 @@ impl Pretrained for HyperSeg {
 }
 
 /// The configuration in the `config.json` beside a file of weights, where `zoo convert` has put one. Of one
-/// without an entry `pictures`, the net decides them ([`PictureConfig::for_net`]).
+/// without an entry `pictures`, the net decides them ([`PictureConfig::for_net`]); one whose `architecture` is
+/// null is of a conversion that nothing was known of, and says nothing here.
 ///
 /// # Errors
 /// If there is a file of that name that is not a HyperSeg configuration.
@@ -125,6 +126,9 @@ pub fn config_beside(weights: &Path) -> Result<Option<ModelConfig>> {
     let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
     let fault = |error: &dyn std::fmt::Display| Error::Config(format!("{}: {error}", path.display()));
     let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(&error))?;
+    if value.get("architecture").is_some_and(Value::is_null) {
+        return Ok(None);
+    }
     let mut entry = |name: &str| value.get_mut(name).map(Value::take);
     let net = entry("config").ok_or_else(|| fault(&"it has no entry 'config'"))?;
     let net: Config = serde_json::from_value(net).map_err(|error| fault(&error))?;
@@ -156,7 +160,7 @@ pub fn config_of(weights: &Path, preset: Option<Preset>) -> Result<ModelConfig> 
         (Some(config), _) => Ok(config),
         (None, Some(preset)) => Ok(preset.into()),
         (None, None) => Err(Error::Config(format!(
-            "there is no config.json beside {file} that says which net it is of: put the one that `zoo convert` wrote there, or name a preset: {}",
+            "no config.json beside {file} says which net it is of: put there the one that `zoo convert` wrote of a file that describes itself, or name a preset: {}",
             Preset::ALL.map(Preset::name).join(", ")
         ))),
     }

@@ -107,6 +107,13 @@ fn the_configuration_beside_weights_says_what_they_are() {
     let record = zoo(folder.path(), line).expect_code(0).json();
     assert!(record["coverage"]["Bicyclist"].is_number() && record["weights"].is_null(), "{record}");
 
+    let other = zoo(folder.path(), &line.replace("hyperseg", "hyperseg/camvid-l")).expect_code(0);
+    assert!(
+        other.stderr.contains("is of another net than hyperseg/camvid-l: it decides"),
+        "{}",
+        other.stderr
+    );
+
     let fails = |line: &str, code: i32, parts: &[&str]| {
         let ran = zoo(folder.path(), line).expect_code(code);
         for part in parts {
@@ -129,7 +136,11 @@ fn the_configuration_beside_weights_says_what_they_are() {
         1,
         &["predicts 12 classes", "configuration 19"],
     );
-    fails("run hyperseg/camvid-s a.png", 1, &["zoo convert camvid_efficientnet_b1_hyperseg-s.pth"]);
+    fails(
+        "run hyperseg/camvid-s a.png",
+        2,
+        &["zoo convert camvid_efficientnet_b1_hyperseg-s.pth", "--weights FILE takes them", "--random"],
+    );
     fails("run hyperseg/camvid-l a.png", 2, &["nobody has published weights for hyperseg/camvid-l"]);
     fails(
         "run hyperseg/voc-l a.png --random --size 130x200",

@@ -1,6 +1,6 @@
 //! Convolutions whose weights have been packed for one instruction set, on channels-last memory.
 //!
-//! A tensor here is `[B, C, H, W]` by its shape, as everywhere, but its memory runs channel first:
+//! A tensor here is `[B, C, H, W]` by its shape, as everywhere, but in memory the channels of a pixel lie together:
 //! the strides say so, and every other operation of candle still works on it. What comes in with
 //! another layout is moved once.
 

@@ -17,7 +17,7 @@ use context_head::ContextHead;
 use decoder::{Decoder, Level};
 use weight_map::WeightMap;
 
-/// Looks at maps on the way, by name: `block.{i}`, `feature.{i}`, `signal`, `weights.{i}`, `level.{k}`.
+/// Looks at maps on the way, by name: `block.{i}`, `feature.{i}`, `signal`, `weights.{j}`, `level.{k}`.
 pub type Probe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
 
 /// HyperSeg: a backbone b, a context head h that makes a signal of its last map, weight mappings w that make

@@ -298,6 +298,11 @@ fn the_configuration_beside_the_weights_decides() {
     assert!(error.contains("no config.json beside") && error.contains("voc-l, cityscapes-s"), "{error}");
     assert_eq!(config_of(&file, Some(Preset::CamvidL)).unwrap(), Preset::CamvidL.into());
 
+    // What was converted without being known.
+    write_config(folder.path(), &serde_json::json!({ "architecture": null }));
+    assert!(config_of(&file, None).is_err());
+    assert_eq!(config_of(&file, Some(Preset::CamvidL)).unwrap(), Preset::CamvidL.into());
+
     let quarter = hyperseg::Config { out_feat_scale: [0.25; 5], ..Preset::CityscapesM.config() };
     write_config(folder.path(), &serde_json::json!({ "config": quarter }));
     for preset in [None, Some(Preset::CityscapesM), Some(Preset::CityscapesS)] {

@@ -6,7 +6,7 @@ mod tables;
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 use hyperseg::weights::HyperSegWeights;
 use hyperseg::{Config, HyperSegNet, PictureConfig, Preset, checkpoint};
@@ -90,9 +90,15 @@ impl Model for HyperSeg {
     }
 
     fn convert(&self, preset: Option<&str>, file: &TorchFile, state: &mut StateDict) -> Result<Json> {
-        let config = match preset {
-            Some(preset) => Preset::parse(preset)?.config(),
-            None => checkpoint::config(file)?,
+        let preset = preset.map(Preset::parse).transpose()?;
+        let config = match (preset.map(Preset::config), checkpoint::config(file)) {
+            (Some(config), Ok(own)) if own != config => bail!(Usage(format!(
+                "the file's own description is of another net than {NAME}/{}: leave --arch out, and the \
+                 description decides",
+                preset.map_or("", Preset::name)
+            ))),
+            (Some(config), _) => config,
+            (None, own) => own?,
         };
         checkpoint::leave_out_unused(state);
         fit(config, state.to_checkpoint()?)

@@ -20,6 +20,10 @@ use crate::models::{random_weights, segmentation};
 use crate::session::{Session, print_timings, still_timings};
 use crate::view_args::{Merge, SegmentArgs, ViewArgs};
 
+/// What to do where no weights can be had by their name.
+const OWN_OR_RANDOM: &str =
+    "--weights FILE takes them; --random tries the machinery (what it finds means nothing)";
+
 /// Runs all inputs, clips frame by frame.
 pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     args.patchwork.refuse_for(NAME)?;
@@ -82,15 +86,24 @@ fn loaded(preset: Option<Preset>, weights: &WeightArgs, device: &Device) -> Resu
     }
     if let Some(path) = &weights.weights {
         let config = config_of(path, preset).map_err(usage)?;
+        if let Some(preset) = preset.filter(|preset| preset.config() != config.net) {
+            note(format_args!(
+                "the config.json beside {} is of another net than {NAME}/{}: it decides",
+                path.display(),
+                preset.name()
+            ));
+        }
         return Ok(HyperSeg::from_file(&config, path, &options)?);
     }
     let preset = preset.unwrap_or_default();
     HyperSeg::from_pretrained(HyperSegWeights(preset), &options).map_err(|error| match error {
         zoo_hub::Error::NeverTrained { .. } => Usage::error(format_args!(
-            "nobody has published weights for {NAME}/{}: --weights FILE takes your own, --random tries the \
-             machinery (what it finds means nothing)",
+            "nobody has published weights for {NAME}/{}: {OWN_OR_RANDOM}",
             preset.name()
         )),
+        convert @ zoo_hub::Error::NeedsConversion { .. } => {
+            Usage::error(format_args!("{convert}; then {OWN_OR_RANDOM}"))
+        }
         other => other.into(),
     })
 }

@@ -160,7 +160,7 @@ impl Run<'_> {
                 None => self.input("w")?,
             },
         };
-        Ok(level.forward(&LevelInput::of_one(&self.input("x")?), &weights)?)
+        Ok(level.forward(&LevelInput::single(&self.input("x")?), &weights)?)
     }
 
     /// The oldest version's context head, and the mappings inside it.

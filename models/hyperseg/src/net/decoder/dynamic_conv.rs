@@ -119,7 +119,7 @@ impl DynamicConv {
         match self.stage() {
             Some(stage) => {
                 let _span = layer_span(&self.name);
-                input.through(LevelConvs::Pointwise(stage), weights)
+                input.convolve(LevelConvs::Pointwise(stage), weights)
             }
             None => self.forward(&input.concat()?, weights),
         }

@@ -13,13 +13,13 @@ pub struct LevelInput<'a> {
     /// `[B, C, H, W]`
     pub(super) feature: &'a Tensor,
     /// `[B, C', h, w]`; `None` for the first level.
-    pub(super) before: Option<&'a Tensor>,
+    pub(super) coarser: Option<&'a Tensor>,
 }
 
 impl<'a> LevelInput<'a> {
     /// Of one map alone, which holds all channels.
-    pub fn of_one(xs: &'a Tensor) -> Self {
-        Self { positions: None, feature: xs, before: None }
+    pub fn single(xs: &'a Tensor) -> Self {
+        Self { positions: None, feature: xs, coarser: None }
     }
 
     /// All of it, `[B, 2 + C + C', H, W]`.
@@ -28,9 +28,9 @@ impl<'a> LevelInput<'a> {
     /// If the maps are of different batches.
     pub fn concat(&self) -> Result<Tensor> {
         let positions = self.positions.map(|positions| positions.like(self.feature)).transpose()?;
-        let before =
-            self.before.map(|ys| resize_like(ys, self.feature, Interpolation::Bilinear)).transpose()?;
-        let parts: Vec<&Tensor> = positions.iter().chain([self.feature]).chain(&before).collect();
+        let coarser =
+            self.coarser.map(|ys| resize_like(ys, self.feature, Interpolation::Bilinear)).transpose()?;
+        let parts: Vec<&Tensor> = positions.iter().chain([self.feature]).chain(&coarser).collect();
         concat_channels(&parts)
     }
 
@@ -38,8 +38,8 @@ impl<'a> LevelInput<'a> {
     ///
     /// # Errors
     /// If a shape does not fit.
-    pub fn through(&self, convs: LevelConvs, weights: &Tensor) -> Result<Tensor> {
+    pub fn convolve(&self, convs: LevelConvs, weights: &Tensor) -> Result<Tensor> {
         let level = PatchwiseLevel { positions: self.positions.is_some(), convs };
-        patchwise_level(self.feature, self.before, weights, level)
+        patchwise_level(self.feature, self.coarser, weights, level)
     }
 }

@@ -17,7 +17,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// `vb` holds the level's first and only layer.
+    /// `vb` holds what checkpoints call the level's layer 0; there is no other.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.

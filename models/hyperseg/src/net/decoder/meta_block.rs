@@ -78,9 +78,9 @@ impl MetaBlock {
         let ys = match self.in_one_pass() {
             Some(convs) => {
                 let _span = layer_span(&self.name);
-                input.through(convs, weights)?
+                input.convolve(convs, weights)?
             }
-            None => self.step_by_step(input, weights)?,
+            None => self.by_parts(input, weights)?,
         };
         if self.is_residual { ys + input.concat()? } else { Ok(ys) }
     }
@@ -95,7 +95,7 @@ impl MetaBlock {
         }
     }
 
-    fn step_by_step(&self, input: &LevelInput, weights: &Tensor) -> Result<Tensor> {
+    fn by_parts(&self, input: &LevelInput, weights: &Tensor) -> Result<Tensor> {
         let mut from = 0;
         let mut next = |conv: &DynamicConv| {
             let part = weights.narrow(1, from, conv.params())?;
@@ -111,7 +111,7 @@ impl MetaBlock {
                 if let (Some(dw), Some(pw2), 1) = (self.dw.stage(), self.pw2.stage(), self.halo) {
                     let _span = layer_span(&self.name);
                     let weights = weights.narrow(1, from, self.dw.params() + self.pw2.params())?;
-                    return LevelInput::of_one(&ys).through(LevelConvs::Rest([dw, pw2]), &weights);
+                    return LevelInput::single(&ys).convolve(LevelConvs::Rest([dw, pw2]), &weights);
                 }
                 ys
             }

@@ -72,16 +72,16 @@ impl Decoder {
         weights: &[Tensor],
         probe: Probe,
     ) -> Result<Tensor> {
-        let mut before: Option<Tensor> = None;
+        let mut coarser: Option<Tensor> = None;
         let features = features.iter().rev().chain([image]);
         for (k, ((level, feature), weights)) in self.levels.iter().zip(features).zip(weights).enumerate() {
             let positions = self.positions.as_ref();
-            let input = LevelInput { positions, feature, before: before.as_ref() };
+            let input = LevelInput { positions, feature, coarser: coarser.as_ref() };
             let ys = level.forward(&input, weights)?;
             probe(&format!("level.{k}"), &ys)?;
-            before = Some(ys);
+            coarser = Some(ys);
         }
-        match before {
+        match coarser {
             Some(ys) => Ok(ys),
             None => bail!("a decoder without levels"),
         }
