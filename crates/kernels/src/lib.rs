@@ -5,6 +5,22 @@
 //! candle's own operations, which are also what the kernels are tested against. Sampling, RoIAlign and
 //! the patch-wise and deformable convolutions have no such form, and say so on other devices.
 //!
+//! ```
+//! use candle_core::{Device, Tensor};
+//! use zoo_kernels::{Activation, ConvOptions, PackedConv, Pads, Region, on_pool};
+//!
+//! let weight = Tensor::randn(0f32, 0.1, (64, 64, 3, 3), &Device::Cpu)?;
+//! let conv = PackedConv::new(&weight, None, ConvOptions::default(), Activation::Relu)?;
+//!
+//! let xs = Tensor::randn(0f32, 1.0, (1, 64, 56, 56), &Device::Cpu)?;
+//! let ys = on_pool(|| conv.forward(&Region::whole(&xs)?, Pads::all(1), None))?;
+//! assert_eq!(ys.dims(), [1, 64, 56, 56]);
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! Threads are those of rayon's global pool, which candle uses as well: one a processor, or as many as
+//! `RAYON_NUM_THREADS` says or the program asks of `rayon::ThreadPoolBuilder` at its start.
+//!
 //! | operation | backward | in place |
 //! |---|---|---|
 //! | [`PackedConv`], [`PackedDepthwise`], [`PackedLinear`], [`inverted_residual`] | (inference) | |
@@ -37,7 +53,7 @@
 //! |---|---|
 //! | the innermost loop of every dense product | `packed/tile.rs` |
 //! | which instruction set runs | `isa.rs`, `simd.rs` |
-//! | whether Winograd's filtering may run | `packed/winograd_switch.rs` |
+//! | where Winograd's filtering is worth it, and who may forbid it | `packed/{winograd,winograd_switch}.rs` |
 //! | convolutions on packed weights | `packed/{conv/,winograd,depthwise,inverted_residual,linear}.rs` |
 //! | how work is shared out over threads | `threads.rs` |
 //! | convolutions with gradients | `packed/gradient.rs`, `depthwise.rs` |

@@ -32,7 +32,7 @@ thread_local! {
     static TAKEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`, a pass through a net, on the pool's own threads, all of which stay awake until it ends.
+/// Runs `work`, a pass through a net, on the threads of rayon's global pool, all of which stay awake until it ends.
 ///
 /// Outside of it, each parallel operation hands its work over to threads that may sleep, and waking one
 /// takes longer than one of a net's hundred short operations. In it, the other threads wait for the

@@ -106,7 +106,7 @@ pub(crate) fn values<'a>(name: &str, storage: &'a CpuStorage, layout: &Layout) -
 pub(crate) fn check_operand(name: &str, xs: &Tensor) -> Result<()> {
     if !matches!(xs.device(), Device::Cpu) || xs.dtype() != DType::F32 {
         bail!(
-            "{name}: packed weights take f32 tensors on the CPU, got {:?} on {:?}: leave out `prepare()` for others",
+            "{name}: packed weights take f32 tensors on the CPU, got {:?} on {:?}: without packing (nets: without `prepare()`) others can be used",
             xs.dtype(),
             xs.device().location()
         )
