@@ -98,7 +98,8 @@ class Engine:
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field)) / 1024
 
     def run(self, n):
-        """Median milliseconds of n runs, and the mean of their processor time."""
+        """Median milliseconds of n runs, and the mean of their processor time, after as many that do not count."""
+        self.ask("run", n)
         before = self.processor_time()
         times = [float(t) for t in self.ask("run", n).split()]
         spent = self.processor_time() - before
@@ -144,7 +145,7 @@ def measure(name, spec, threads, net, folder, args):
         for engine in engines:
             engine.run(2)
         rounds, budget = (5, 40) if args.quick else (9, 80)
-        runs = {e: max(1, min(50, int(budget / e.run(2)[0]))) for e in engines}
+        runs = {e: max(2, min(50, int(budget / e.run(2)[0]))) for e in engines}
         measured, started = [], time.perf_counter()
         patience = 1 if args.cpu else PATIENCE
         while len(measured) < rounds * patience and sum(map(is_quiet, weigh(measured))) < rounds:
