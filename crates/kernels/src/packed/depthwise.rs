@@ -121,9 +121,7 @@ impl PackedOp for Call<'_> {
         let Self { conv, geometry: g } = self;
         let rows = g.batch * g.out_h;
         let row_macs = g.out_w * conv.weights.len();
-        let tasks = tasks_for(rows * row_macs, TASK_MACS, 4);
-        let chunk = rows.div_ceil(tasks).max(1);
-        let chunks = rows.div_ceil(chunk);
+        let tasks = tasks_for(rows * row_macs, TASK_MACS, 4).min(rows);
         // SAFETY: the tasks write every row, each its own.
         Ok(unsafe {
             filled(rows * g.out_w * conv.channels, |out| {
@@ -132,9 +130,9 @@ impl PackedOp for Call<'_> {
                     geometry: *g,
                     xs: SharedRead(xs.as_ptr()),
                     out,
-                    rows: (task * chunk, ((task + 1) * chunk).min(rows)),
+                    rows: (task * rows / tasks, (task + 1) * rows / tasks),
                 };
-                share(chunks, |task| dispatch(conv.isa, part(task)));
+                share(tasks, |task| dispatch(conv.isa, part(task)));
             })
         })
     }

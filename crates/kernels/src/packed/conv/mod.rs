@@ -173,10 +173,21 @@ impl PackedOp for Call<'_> {
 
 /// How a convolution is cut into tasks: each has a chunk of the pixels and a share of the panels.
 struct Cut {
-    /// Pixels.
-    chunk: usize,
+    pixels: usize,
     chunks: usize,
     shares: usize,
+}
+
+impl Cut {
+    /// First pixel of a chunk, and how many it has. Chunks are as equal as whole tiles make them: with two
+    /// threads, each has the same half of every map, and finds in its cache what it wrote itself.
+    fn chunk(&self, i: usize) -> (usize, usize) {
+        let from = |i| match i == self.chunks {
+            true => self.pixels,
+            false => i * self.pixels / self.chunks / WHOLE_TILES * WHOLE_TILES,
+        };
+        (from(i), from(i + 1) - from(i))
+    }
 }
 
 impl Call<'_> {
@@ -186,17 +197,16 @@ impl Call<'_> {
         let Self { conv, geometry: g, .. } = self;
         let (pixels, panels) = (g.pixels(), conv.panels.len().max(1));
         let tasks = tasks_for(pixels * conv.weights.len(), TASK_MACS, TASKS_PER_THREAD);
-        let weights_are_larger = conv.weights.len() > g.batch * g.plane_h * g.plane_w * conv.inputs;
+        let values = g.batch * g.plane_h * g.plane_w * conv.inputs + pixels * conv.outputs;
+        let weights_are_larger = conv.weights.len() > values;
         let wanted = if weights_are_larger { tasks / tasks.min(panels) } else { tasks };
         // A pixel brings stride² new places, and of the other taps' about one is not in the cache yet.
         let (taps, stride) = (conv.filter.taps(), conv.filter.stride);
         let bytes = 4 * (conv.inputs * taps.min(stride * stride + 1) + conv.outputs);
         let most = if conv.stays_in_cache() { CHUNK_BYTES } else { LONG_CHUNK_BYTES } / bytes;
-        let chunk = pixels.div_ceil(wanted.max(pixels.div_ceil(most.max(1))).max(1));
-        let chunk = chunk.next_multiple_of(WHOLE_TILES);
-        let chunks = pixels.div_ceil(chunk);
+        let chunks = wanted.max(pixels.div_ceil(most.max(1))).clamp(1, (pixels / WHOLE_TILES).max(1));
         // Where there are too few chunks for all threads, the panels are shared out as well.
-        Cut { chunk, chunks, shares: (tasks / chunks.max(1)).clamp(1, panels) }
+        Cut { pixels, chunks, shares: (tasks / chunks).clamp(1, panels) }
     }
 
     fn compute(&self, xs: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
@@ -218,9 +228,9 @@ impl Call<'_> {
             return winograd::run(layer, &g, xs, residual);
         }
         let pixels = g.pixels();
-        let Cut { chunk, chunks, shares } = self.cut();
-        let shares: Vec<_> = conv.panels.chunks(conv.panels.len().div_ceil(shares).max(1)).collect();
-        let tasks = chunks * shares.len();
+        let cut = self.cut();
+        let shares: Vec<_> = conv.panels.chunks(conv.panels.len().div_ceil(cut.shares).max(1)).collect();
+        let tasks = cut.chunks * shares.len();
 
         // SAFETY: the tasks write every panel of every pixel, each its own.
         unsafe {
@@ -231,11 +241,8 @@ impl Call<'_> {
                     xs: SharedRead(xs.as_ptr()),
                     residual: residual.map(|r| SharedRead(r.as_ptr())),
                     out,
-                    pixels: {
-                        let first = task % chunks * chunk;
-                        (first, chunk.min(pixels - first))
-                    },
-                    panels: shares[task / chunks],
+                    pixels: cut.chunk(task % cut.chunks),
+                    panels: shares[task / cut.chunks],
                     gather,
                 };
                 share(tasks, |task| dispatch(conv.isa, part(task)));
