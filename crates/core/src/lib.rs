@@ -27,6 +27,6 @@ pub use cost::{Cost, LayerCost, Tally};
 pub use error::{Error, Result};
 pub use image::{FrameSize, Image};
 pub use labels::{Labels, SegClass, SegLabels};
-pub use model::{Backbone, Detector, FeatureInfo, ModelInfo, Segmenter, Streaming};
+pub use model::{Backbone, Detector, FeatureInfo, ModelInfo, ScoreNet, Segmenter, Streaming};
 pub use result::{BBox, ClassShare, Classification, Detection, Detections, SegMap};
 pub use weights::{HubFile, Metric, Status, WeightSpec, Weights};

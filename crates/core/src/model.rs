@@ -1,7 +1,7 @@
 use candle_core::Tensor;
 use serde::Serialize;
 
-use crate::{Cost, Detections, FrameSize, Image, SegMap, WeightSpec};
+use crate::{Cost, Detections, FrameSize, Image, SegMap, Tally, WeightSpec};
 
 /// One level of a backbone's feature pyramid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,6 +24,28 @@ pub trait Backbone {
 
     /// What [`Backbone::features`] returns, level by level.
     fn info(&self) -> &[FeatureInfo];
+}
+
+/// A net that scores each class at each pixel, in whatever resolution: what a video model asks of the net for its key
+/// frames.
+pub trait ScoreNet {
+    /// Classes that it scores.
+    fn classes(&self) -> usize;
+
+    /// Whether the net takes images of this size.
+    ///
+    /// # Errors
+    /// If not, with what it takes.
+    fn check_input(&self, size: FrameSize) -> candle_core::Result<()>;
+
+    /// `xs`: `[B, 3, H, W]`, RGB, normalised. Result: logits, `[B, classes, h, w]`.
+    ///
+    /// # Errors
+    /// If the input's shape does not fit the net.
+    fn scores(&self, xs: &Tensor) -> candle_core::Result<Tensor>;
+
+    /// Counts the layers of a pass over an image of `input`.
+    fn tally(&self, input: FrameSize, tally: &mut Tally);
 }
 
 /// Images in, boxes out.

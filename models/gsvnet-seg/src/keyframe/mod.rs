@@ -1,0 +1,1 @@
+//! The nets for key frames. Any [`ScoreNet`](zoo_core::ScoreNet) can be one.
