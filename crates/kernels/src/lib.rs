@@ -41,6 +41,8 @@
 //! | [`resize_argmax`] | (labels) | |
 //! | [`grid_sample`], [`warp`] | input and positions | |
 //! | [`deform_conv2d`] | input, offset, mask, weight and bias | |
+//! | [`varying_conv2d`] | input, weights and the other map | |
+//! | [`channel_shares`] | input | |
 //! | [`PackedDeformConv`], [`PackedTransposedConv`] | (inference) | |
 //! | [`roi_align`] | input | |
 //! | [`patchwise_conv2d`], [`patches_with_halo`] | input, weights and bias | |
@@ -83,12 +85,14 @@ mod norm;
 mod operation;
 mod packed;
 mod patchwise;
+mod pixels;
 mod pooling;
 mod region;
 mod resize;
 mod roi_align;
 mod rows;
 mod sample;
+mod shares;
 mod simd;
 mod softmax;
 mod tape;
@@ -96,6 +100,7 @@ mod taps;
 mod threads;
 mod transpose;
 mod transposed_conv;
+mod varying_conv;
 mod vector_math;
 mod window;
 
@@ -126,8 +131,10 @@ pub use region::{Pads, Region};
 pub use resize::{Interpolation, resize2d};
 pub use roi_align::{RoiAlign, roi_align};
 pub use sample::{Outside, grid_sample, warp};
+pub use shares::channel_shares;
 pub use softmax::softmax;
 pub use threads::on_pool;
 pub use transpose::channels_last;
 pub use transposed_conv::{PackedTransposedConv, TransposedOptions};
+pub use varying_conv::{Candidate, varying_conv2d};
 pub use window::{plane_for, write_window};

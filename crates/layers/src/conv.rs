@@ -132,7 +132,7 @@ impl ConvSpec {
     }
 }
 
-/// Convolution without bias → batch norm → activation; or with a bias instead of the norm.
+/// Convolution → batch norm → activation; the convolution has a bias instead of the norm, or both.
 ///
 /// Before [`ConvNormAct::prepare`] the norm is separate and everything is differentiable; after it they
 /// are one operation, on weights packed for the processor where those are f32 on the CPU.
@@ -141,13 +141,14 @@ pub struct ConvNormAct {
     name: String,
     spec: ConvSpec,
     has_norm: bool,
+    has_bias: bool,
     weights: Weights,
 }
 
 #[derive(Debug, Clone)]
 enum Weights {
     /// As stored.
-    Separate { filter: Tensor, norm: BatchNorm },
+    Separate { filter: Tensor, bias: Option<Tensor>, norm: BatchNorm },
     /// As stored, or the norm folded into the filter: for devices and types without packed weights.
     Biased { filter: Tensor, bias: Tensor },
     /// Likewise, and packed for the processor at hand.
@@ -165,8 +166,20 @@ impl ConvNormAct {
     pub fn new(spec: ConvSpec, conv: VarBuilder, norm: VarBuilder) -> Result<Self> {
         let filter = spec.filter(&conv)?;
         let norm = BatchNorm::new(spec.out_channels, spec.eps, norm)?;
-        let weights = Weights::Separate { filter, norm };
-        Ok(Self { name: conv.prefix(), spec, has_norm: true, weights })
+        let weights = Weights::Separate { filter, bias: None, norm };
+        Ok(Self { name: conv.prefix(), spec, has_norm: true, has_bias: false, weights })
+    }
+
+    /// With both: `conv` holds `bias` besides.
+    ///
+    /// # Errors
+    /// As [`ConvNormAct::new`].
+    pub fn biased_norm(spec: ConvSpec, conv: VarBuilder, norm: VarBuilder) -> Result<Self> {
+        let filter = spec.filter(&conv)?;
+        let bias = Some(conv.get_with_hints(spec.out_channels, "bias", Init::Const(0.0))?);
+        let norm = BatchNorm::new(spec.out_channels, spec.eps, norm)?;
+        let weights = Weights::Separate { filter, bias, norm };
+        Ok(Self { name: conv.prefix(), spec, has_norm: true, has_bias: true, weights })
     }
 
     /// With a bias, without a norm: `vb` holds `weight` and `bias`.
@@ -176,7 +189,8 @@ impl ConvNormAct {
     pub fn biased(spec: ConvSpec, vb: VarBuilder) -> Result<Self> {
         let filter = spec.filter(&vb)?;
         let bias = vb.get_with_hints(spec.out_channels, "bias", Init::Const(0.0))?;
-        Ok(Self { name: vb.prefix(), spec, has_norm: false, weights: Weights::Biased { filter, bias } })
+        let weights = Weights::Biased { filter, bias };
+        Ok(Self { name: vb.prefix(), spec, has_norm: false, has_bias: true, weights })
     }
 
     /// What was built.
@@ -190,7 +204,7 @@ impl ConvNormAct {
     /// If candle cannot compute the folded weights.
     pub fn prepare(&mut self) -> Result<()> {
         let (filter, bias) = match &self.weights {
-            Weights::Separate { filter, norm } => norm.fold_into(filter)?,
+            Weights::Separate { filter, bias, norm } => norm.fold_into(filter, bias.as_ref())?,
             Weights::Biased { filter, bias } => (filter.detach(), bias.detach()),
             Weights::Dense(_) | Weights::Depthwise(_) => return Ok(()),
         };
@@ -271,8 +285,13 @@ impl ConvNormAct {
                 let ys = self.convolve(region, pads, filter)?;
                 channel_affine(&ys, None, bias, residual, self.spec.act)
             }
-            Weights::Separate { filter, norm } => {
-                norm.forward(&self.convolve(region, pads, filter)?, residual, self.spec.act)
+            Weights::Separate { filter, bias, norm } => {
+                let ys = self.convolve(region, pads, filter)?;
+                let ys = match bias {
+                    Some(bias) => channel_affine(&ys, None, bias, None, Activation::None)?,
+                    None => ys,
+                };
+                norm.forward(&ys, residual, self.spec.act)
             }
         }
     }
@@ -317,7 +336,7 @@ impl ConvNormAct {
         let (outputs, area) = (self.spec.out_channels as u64, output.area() as u64);
         tally.push(LayerCost {
             name: self.name.clone(),
-            params: weights + if self.has_norm { 2 * outputs } else { outputs },
+            params: weights + outputs * (2 * u64::from(self.has_norm) + u64::from(self.has_bias)),
             macs: weights * area,
             bias_adds: if self.has_norm { 0 } else { outputs * area },
             residual_adds: 0,

@@ -48,6 +48,7 @@ mod squeeze_excite;
 mod surroundings;
 mod tiles;
 mod transformer;
+mod transposed_conv;
 mod views;
 mod windows;
 
@@ -74,5 +75,6 @@ pub use squeeze_excite::SqueezeExcite;
 pub use surroundings::{Surroundings, ZeroBorder};
 pub use tiles::Tiles;
 pub use transformer::{TransformerBlock, TransformerConfig};
+pub use transposed_conv::TransposedConv;
 pub use views::{MergeViews, pyramid_scores};
 pub use windows::Windows;

@@ -93,9 +93,13 @@ impl BatchNorm {
         Ok((scale, shift))
     }
 
-    /// The filter and bias of a convolution that does what `filter` and this norm do.
-    pub(crate) fn fold_into(&self, filter: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// The filter and bias of a convolution that does what `filter`, `bias` and this norm do.
+    pub(crate) fn fold_into(&self, filter: &Tensor, bias: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let (scale, shift) = self.affine()?;
+        let shift = match bias {
+            Some(bias) => (shift + (bias * &scale)?)?,
+            None => shift,
+        };
         Ok((filter.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?.detach(), shift.detach()))
     }
 }

@@ -8,6 +8,7 @@
 //! | [`Resize::Pil`] | (x + ½)·s | all within max(s, 1) of it, triangle weights | weights in 22-bit fixed point; columns first, rounded to u8, then rows |
 //! | [`Resize::PilBicubic`] | (x + ½)·s | all within 2·max(s, 1) of it, cubic weights | as above |
 //! | [`Resize::HalfPixel`] | (x + ½)·s − ½, at least 0 | 2 × 2 | f32 |
+//! | [`Resize::AlignedCorners`] | x·(from − 1)/(to − 1) | 2 × 2 | f32 |
 //! | [`Resize::TensorFlow1`] | x·s | 2 × 2 | f32 |
 //! | [`Resize::OpenCv`] | (x + ½)·s − ½ | 2 × 2 | weights in 11-bit fixed point, rounded to u8 |
 //! | [`Resize::Nearest`] | (x + ½)·s | the pixel that contains it | none |
@@ -37,6 +38,8 @@ pub enum Resize {
     PilBicubic,
     /// torch's `interpolate(mode="bilinear", align_corners=False)`, TensorFlow 2's without antialias.
     HalfPixel,
+    /// torch's `interpolate(mode="bilinear", align_corners=True)`: the centres of corner pixels meet.
+    AlignedCorners,
     /// TensorFlow 1's `resize_bilinear` (`half_pixel_centers=False`), the object detection API's.
     TensorFlow1,
     /// OpenCV's `INTER_LINEAR` on 8-bit pictures.
@@ -140,6 +143,9 @@ impl Resizer {
             Resize::Pil => pillow(Filter::Triangle),
             Resize::PilBicubic => pillow(Filter::Cubic),
             Resize::HalfPixel => Taps::Lerp(bilinear::half_pixel(rows), bilinear::half_pixel(columns)),
+            Resize::AlignedCorners => {
+                Taps::Lerp(bilinear::aligned_corners(rows), bilinear::aligned_corners(columns))
+            }
             Resize::TensorFlow1 => Taps::Lerp(bilinear::tensorflow1(rows), bilinear::tensorflow1(columns)),
             Resize::OpenCv => Taps::FixedLerp(fixed_point::rows(rows), fixed_point::columns(columns)),
             Resize::Nearest => Taps::Nearest(nearest(rows), nearest(columns)),
@@ -158,7 +164,7 @@ impl Resizer {
     }
 
     /// The resized picture as planes `[3, H, W]`, values 0..=255, whole numbers but for
-    /// [`Resize::HalfPixel`] and [`Resize::TensorFlow1`].
+    /// [`Resize::HalfPixel`], [`Resize::AlignedCorners`] and [`Resize::TensorFlow1`].
     ///
     /// # Errors
     /// If the image's size is not [`Resizer::from_size`].

@@ -16,3 +16,4 @@ mod sample;
 mod support;
 mod transformer;
 mod transposed;
+mod varying;

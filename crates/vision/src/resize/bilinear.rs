@@ -43,6 +43,19 @@ pub(super) fn half_pixel((from, to): (usize, usize)) -> Vec<Lerp> {
     (0..to).map(lerp).collect()
 }
 
+/// torch with `align_corners`: source = x·(from − 1)/(to − 1).
+pub(super) fn aligned_corners((from, to): (usize, usize)) -> Vec<Lerp> {
+    let last = from.saturating_sub(1);
+    let scale = if to > 1 { last as f32 / (to - 1) as f32 } else { 0.0 };
+    let lerp = |x: usize| {
+        let source = scale * x as f32;
+        let low = (source as usize).min(last);
+        let fraction = (source - low as f32).clamp(0.0, 1.0);
+        Lerp { low, high: (low + 1).min(last), fraction, form: Form::Weights }
+    };
+    (0..to).map(lerp).collect()
+}
+
 /// TensorFlow 1: source = x·from/to, no shift by half a pixel.
 pub(super) fn tensorflow1((from, to): (usize, usize)) -> Vec<Lerp> {
     let scale = from as f32 / to as f32;

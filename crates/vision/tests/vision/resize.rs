@@ -70,6 +70,7 @@ fn a_step_edge_tells_the_conventions_apart() {
     for (convention, expected) in [
         (Resize::Pil, [0.0, 10.0, 50.0, 90.0, 100.0]),
         (Resize::HalfPixel, [0.0, 10.0, 50.0, 90.0, 100.0]),
+        (Resize::AlignedCorners, [0.0, 25.0, 50.0, 75.0, 100.0]),
         (Resize::TensorFlow1, [0.0, 40.0, 80.0, 100.0, 100.0]),
         (Resize::OpenCv, [0.0, 10.0, 50.0, 90.0, 100.0]),
         (Resize::Nearest, [0.0, 0.0, 100.0, 100.0, 100.0]),
@@ -86,6 +87,7 @@ fn a_step_edge_tells_the_conventions_apart() {
     for (convention, expected) in [
         (Resize::Pil, [13.0, 77.0]),
         (Resize::HalfPixel, [0.0, 90.0]),
+        (Resize::AlignedCorners, [0.0, 90.0]),
         (Resize::TensorFlow1, [0.0, 90.0]),
         (Resize::OpenCv, [0.0, 90.0]),
         (Resize::Nearest, [0.0, 90.0]),
