@@ -9,7 +9,34 @@
 //! | in the paper | here |
 //! |---|---|
 //! | key frames, Section 3.1: SwiftNet and BiSeNet | [`keyframe`] |
+//! | optical flow O, Figure A8 | [`flow`] |
+//! | temporal warp, Equation 1 | [`warp_scores`] |
+//! | ideal delay kernels K, Section 3.2 | [`DelayKernels`] |
+//! | intra-frame net φ | [`IntraNet`] |
+//! | edges E and the guiding net G | [`edge_map`], [`GuidingNet`] |
+//! | guided dynamic filtering, Equation 2 | [`Propagation::filter`] |
+//! | key frames every l frames | [`Schedule`], [`StreamState`] |
 
+mod check;
+pub mod config;
+mod error;
+pub mod flow;
 pub mod keyframe;
+mod net;
+mod propagation;
+mod stream;
 
-pub use zoo_core::ScoreNet;
+pub use check::parity;
+pub use config::{ChannelOrder, Channels, KeyframeScale, PropagationConfig, Schedule};
+pub use error::{Error, Result};
+pub use flow::{FlowKind, FlowNet};
+pub use net::{GsvNet, Step, Way};
+pub use propagation::{
+    DelayKernels, EdgeMode, GuidingNet, IntraNet, KernelSize, Propagated, Propagation, edge_map, warp_scores,
+};
+pub use stream::{KeyReason, StreamState};
+
+pub use zoo_core::{FrameSize, ScoreNet};
+
+/// Looks at maps on the way, by name.
+pub(crate) type Probe<'a> = &'a mut dyn FnMut(&str, &candle_core::Tensor) -> candle_core::Result<()>;

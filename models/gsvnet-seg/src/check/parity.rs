@@ -1,0 +1,38 @@
+//! The golden cases that `zoo parity` runs for this crate.
+
+mod propagation;
+
+use candle_core::{Result as CandleResult, Tensor};
+use zoo_parity::{BoxError, Case, Golden, Outputs, Tolerance};
+
+/// Maps on the way, and results that are scores.
+const MAPS: Tolerance = Tolerance::Golden { max_rel_absmax: 1e-4, mean_rel_absmax: 1e-5 };
+/// Positions in pixels round otherwise than those between −1 and 1 of the code that made the file: where all positions
+/// have the same fraction, all values are off alike.
+const WARPED: Tolerance = Tolerance::Golden { max_rel_absmax: 4e-6, mean_rel_absmax: 4e-6 };
+
+/// The cases of this crate. Nets run as the loaders leave them, batch norm folded, if `prepared`; otherwise as they are
+/// built.
+pub fn cases(prepared: bool) -> Vec<Case> {
+    vec![
+        propagation::light_flow(prepared),
+        propagation::flownet_s(prepared),
+        propagation::warp(),
+        propagation::guided_filter(prepared),
+    ]
+}
+
+/// Runs a net with a probe that keeps what the file stores.
+fn probe_into<R>(
+    outputs: &mut Outputs,
+    golden: &Golden,
+    run: impl FnOnce(&mut dyn FnMut(&str, &Tensor) -> CandleResult<()>) -> CandleResult<R>,
+) -> Result<R, BoxError> {
+    run(&mut |name, map| {
+        if golden.meta().output_shapes.contains_key(name) {
+            outputs.push(name, map).map_err(candle_core::Error::wrap)?;
+        }
+        Ok(())
+    })
+    .map_err(BoxError::from)
+}

@@ -1,0 +1,230 @@
+//! The whole net on tensors: Section 3, Figure 2.
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use zoo_core::{FrameSize, ScoreNet, Tally};
+use zoo_kernels::{Interpolation, resize_argmax, resize2d};
+use zoo_layers::{Statistics, layer_span};
+
+use crate::config::{Channels, PropagationConfig, SMALLEST, Schedule, low_size};
+use crate::flow::FlowNet;
+use crate::propagation::{Propagated, Propagation, warp_scores};
+use crate::stream::{KeyReason, Next, StreamState};
+
+/// All resizing outside the key frames' net: centres of corner pixels meet.
+const RESIZE: Interpolation = Interpolation::BilinearCorners;
+
+/// A net for key frames, and what carries its scores on from frame to frame.
+#[derive(Debug, Clone)]
+pub struct GsvNet<N> {
+    keyframe: N,
+    flow: FlowNet,
+    propagation: Propagation,
+    channels: Channels,
+    schedule: Schedule,
+}
+
+/// A frame's scores and how they came about.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Logits, `[B, classes, h, w]`: an eighth of the frame.
+    pub scores: Tensor,
+    /// How.
+    pub way: Way,
+}
+
+/// How a frame got its scores.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// From the key frames' net.
+    Key(KeyReason),
+    /// From the frame before.
+    Propagated {
+        /// `[B, 2, h, w]`, in the flow net's units.
+        flow: Tensor,
+        /// S⁻, `[B, classes, h, w]`.
+        warped: Tensor,
+        /// The rest.
+        steps: Propagated,
+    },
+}
+
+impl Step {
+    /// Whether the frame went through the key frames' net, and why.
+    pub fn key(&self) -> Option<KeyReason> {
+        match self.way {
+            Way::Key(reason) => Some(reason),
+            Way::Propagated { .. } => None,
+        }
+    }
+
+    /// The class of each pixel of a frame of `size`: the scores resized, and the largest of them. u8, `[B, H, W]`.
+    ///
+    /// # Errors
+    /// If there are more than 256 classes.
+    pub fn labels(&self, size: FrameSize) -> Result<Tensor> {
+        let _span = layer_span("labels");
+        resize_argmax(&self.scores, (size.height, size.width), RESIZE)
+    }
+}
+
+impl<N: ScoreNet> GsvNet<N> {
+    /// Around any net that scores classes. `vb` holds the flow net under `ofnet` and the rest under `grm`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn around(keyframe: N, cfg: &PropagationConfig, schedule: Schedule, vb: VarBuilder) -> Result<Self> {
+        schedule.validate().map_err(candle_core::Error::wrap)?;
+        Ok(Self {
+            flow: FlowNet::new(cfg.flow, vb.pp("ofnet"))?,
+            propagation: Propagation::new(cfg, keyframe.classes(), vb.pp("grm"))?,
+            keyframe,
+            channels: cfg.channels,
+            schedule,
+        })
+    }
+
+    /// Folds norms and packs weights of everything but the key frames' net. Inference only.
+    ///
+    /// # Errors
+    /// If candle cannot compute the folded weights.
+    pub fn prepare_propagation(&mut self) -> Result<()> {
+        self.flow.prepare()?;
+        self.propagation.prepare()
+    }
+
+    /// What the norms of everything but the key frames' net normalise by.
+    pub fn set_statistics(&mut self, flow: Statistics, propagation: Statistics) {
+        self.flow.set_statistics(flow);
+        self.propagation.set_statistics(propagation);
+    }
+
+    /// The net for key frames.
+    pub fn keyframe(&self) -> &N {
+        &self.keyframe
+    }
+
+    /// The same, to prepare it.
+    pub fn keyframe_mut(&mut self) -> &mut N {
+        &mut self.keyframe
+    }
+
+    /// The flow net.
+    pub fn flow_net(&self) -> &FlowNet {
+        &self.flow
+    }
+
+    /// What filters warped scores.
+    pub fn propagation(&self) -> &Propagation {
+        &self.propagation
+    }
+
+    /// When key frames come.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The same with other key frames.
+    ///
+    /// # Errors
+    /// If the schedule cannot be kept.
+    pub fn with_schedule(self, schedule: Schedule) -> crate::Result<Self> {
+        schedule.validate()?;
+        Ok(Self { schedule, ..self })
+    }
+
+    /// A stream of frames of `size`.
+    ///
+    /// # Errors
+    /// If the frames are smaller than 32×32, or the key frames' net does not take them at its scale.
+    pub fn start(&self, size: FrameSize) -> crate::Result<StreamState> {
+        let key = self.schedule.scale.of(size);
+        let smallest = key.height.min(key.width);
+        if size.height < SMALLEST.height || size.width < SMALLEST.width || smallest < SMALLEST.height {
+            return Err(crate::Error::FrameSize { got: size, key, smallest: SMALLEST });
+        }
+        self.keyframe.check_input(key).map_err(|source| crate::Error::KeyFrameSize {
+            frame: size,
+            key,
+            source,
+        })?;
+        Ok(StreamState::new(size))
+    }
+
+    /// The next frame of a stream: `[B, 3, H, W]`, RGB, normalised as the key frames' net was trained with. The state
+    /// is as before the call if it fails.
+    ///
+    /// # Errors
+    /// If the frame's size is not the stream's.
+    pub fn push(&self, frame: &Tensor, state: &mut StreamState) -> Result<Step> {
+        let size = state.frame_size();
+        match *frame.dims() {
+            [_, 3, h, w] if FrameSize::new(h, w) == size => {}
+            _ => bail!(
+                "gsvnet: expected a frame of [B, 3, {}, {}], the stream's size, got {:?}: start another stream",
+                size.height,
+                size.width,
+                frame.dims()
+            ),
+        }
+        let resized = |to: FrameSize| resize2d(frame, (to.height, to.width), RESIZE);
+        self.step(resized(low_size(size))?, || resized(self.schedule.scale.of(size)), state)
+    }
+
+    /// [`GsvNet::push`] of a frame in two sizes: its eighth, and what a key frame's net is given, which is asked for
+    /// if it is one.
+    ///
+    /// # Errors
+    /// If a shape is not what the stream's frames have, or `key` fails.
+    pub fn step(
+        &self,
+        low: Tensor,
+        key: impl FnOnce() -> Result<Tensor>,
+        state: &mut StreamState,
+    ) -> Result<Step> {
+        let expected = low_size(state.frame_size());
+        let (_, _, h, w) = low.dims4()?;
+        if FrameSize::new(h, w) != expected {
+            bail!("gsvnet: expected an eighth of the frame, {expected}, got {h}×{w}")
+        }
+        let low = self.channels.propagation.of_rgb(&low)?;
+        let step = match state.next(&self.schedule, &low)? {
+            Next::Key(reason) => Step { scores: self.key_scores(&key()?, expected)?, way: Way::Key(reason) },
+            Next::From(last) => self.propagate(&low, &last.low, &last.scores)?,
+        };
+        state.advance(step.scores.clone(), low, step.key().is_some());
+        Ok(step)
+    }
+
+    /// The key frames' net on `frame`, `[B, 3, H, W]`, RGB. Result: logits of size `low`, `[B, classes, h, w]`.
+    ///
+    /// # Errors
+    /// If the net does not take the frame.
+    pub fn key_scores(&self, frame: &Tensor, low: FrameSize) -> Result<Tensor> {
+        let logits = self.keyframe.scores(&self.channels.keyframe.of_rgb(frame)?)?;
+        resize2d(&logits, (low.height, low.width), RESIZE)
+    }
+
+    /// Scores of a frame from those of the one before it. `low` and `before` are eighths of the two frames,
+    /// `[B, 3, h, w]`, in the order of channels that the parts were trained with; `scores`: `[B, classes, h, w]`.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn propagate(&self, low: &Tensor, before: &Tensor, scores: &Tensor) -> Result<Step> {
+        let flow = self.flow.forward(low, before)?;
+        let warped = warp_scores(scores, &flow)?;
+        let steps = self.propagation.forward(low, &warped)?;
+        Ok(Step { scores: steps.scores.clone(), way: Way::Propagated { flow, warped, steps } })
+    }
+
+    /// Parameters and operations of a key frame of size `frame`.
+    pub fn key_cost(&self, frame: FrameSize, tally: &mut Tally) {
+        self.keyframe.tally(self.schedule.scale.of(frame), tally);
+    }
+
+    /// Parameters and operations of a frame between key frames.
+    pub fn propagation_cost(&self, frame: FrameSize, tally: &mut Tally) {
+        self.flow.cost(low_size(frame), tally);
+        self.propagation.cost(low_size(frame), tally);
+    }
+}

@@ -1,0 +1,162 @@
+//! Delay kernels: Section 3.2. Each moves a map by a pixel or two.
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use serde::{Deserialize, Serialize};
+use zoo_core::{FrameSize, LayerCost, Tally};
+use zoo_kernels::{Candidate, ConvOptions, Pads, Region, conv2d};
+
+use super::STAY;
+
+/// Where the bank is stored.
+const STORED: &str = "filter_copy_s";
+
+/// Which bank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum KernelSize {
+    /// Eight neighbours; nine kernels, of which the last is empty.
+    #[default]
+    #[serde(rename = "3x3")]
+    Three,
+    /// Eight neighbours and eight at distance two; seventeen kernels, of which the last is empty.
+    #[serde(rename = "5x5")]
+    Five,
+}
+
+impl KernelSize {
+    /// Rows and columns of a kernel.
+    pub fn side(self) -> usize {
+        match self {
+            Self::Three => 3,
+            Self::Five => 5,
+        }
+    }
+
+    /// The places of the ones, in pixels from the centre (down, right), in the order of the bank's kernels. The bank
+    /// has one kernel more, which is empty: the paper counts the centre, which the code supplies as a candidate of
+    /// its own, and leaves its slot unfilled.
+    pub fn delays(self) -> Vec<(isize, isize)> {
+        let ring = |step: isize| {
+            let steps = [-step, 0, step];
+            steps.into_iter().flat_map(move |down| steps.map(|right| (down, right)))
+        };
+        let rings = if self == Self::Three { 1 } else { 2 };
+        (1..=rings).flat_map(ring).filter(|&delay| delay != (0, 0)).collect()
+    }
+
+    /// Kernels of the bank.
+    pub fn count(self) -> usize {
+        self.delays().len() + 1
+    }
+
+    /// The ideal bank, row by row: `[count, 1, 1, side, side]`.
+    pub fn ideal(self) -> Vec<f32> {
+        let (side, middle) = (self.side(), (self.side() / 2) as isize);
+        let mut bank = vec![0.0; self.count() * side * side];
+        for (kernel, (down, right)) in bank.chunks_exact_mut(side * side).zip(self.delays()) {
+            kernel[(middle + down) as usize * side + (middle + right) as usize] = 1.0;
+        }
+        bank
+    }
+}
+
+/// A bank of kernels, applied to each class by itself, with zeros outside the map.
+#[derive(Debug, Clone)]
+pub struct DelayKernels {
+    size: KernelSize,
+    /// `[side² + 1, kernels + 2, 1, 1]`: what each candidate's weight is to each tap, and f's to itself. `None` if
+    /// the kernels are the ideal ones.
+    learned: Option<Tensor>,
+}
+
+impl DelayKernels {
+    /// The kernels that are stored under `filter_copy_s`, `[kernels, 1, 1, side, side]`; the ideal ones if there are
+    /// none, or they are the same.
+    ///
+    /// # Errors
+    /// If they have another shape.
+    pub fn new(size: KernelSize, vb: VarBuilder) -> Result<Self> {
+        let (count, side) = (size.count(), size.side());
+        if !vb.contains_tensor(STORED) {
+            return Ok(Self { size, learned: None });
+        }
+        let bank = vb.get((count, 1, 1, side, side), STORED)?;
+        Self::learned(size, &bank)
+    }
+
+    /// Given kernels, `[kernels, 1, 1, side, side]`. Gradients reach them.
+    ///
+    /// # Errors
+    /// If they have another shape.
+    pub fn learned(size: KernelSize, bank: &Tensor) -> Result<Self> {
+        let (count, side) = (size.count(), size.side());
+        if bank.dims() != [count, 1, 1, side, side] {
+            bail!(
+                "delay kernels: expected {side}×{side} kernels [{count}, 1, 1, {side}, {side}], got {:?}",
+                bank.dims()
+            )
+        }
+        let is_variable = bank.is_variable() || bank.track_op();
+        if !is_variable
+            && bank.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()? == size.ideal()
+        {
+            return Ok(Self { size, learned: None });
+        }
+        // A column a candidate: S⁻ stays, each kernel is its taps, f goes to a row of its own.
+        let (device, dtype) = (bank.device(), bank.dtype());
+        let one_hot = |at: usize| {
+            let mut column = vec![0f32; side * side + 1];
+            column[at] = 1.0;
+            Tensor::from_vec(column, (side * side + 1, 1), device)?.to_dtype(dtype)
+        };
+        let taps = bank.reshape((count, side * side))?.t()?;
+        let taps = taps.pad_with_zeros(0, 0, 1)?;
+        let columns = Tensor::cat(&[&one_hot(side * side / 2)?, &taps, &one_hot(side * side)?], 1)?;
+        Ok(Self { size, learned: Some(columns.reshape((side * side + 1, count + 2, 1, 1))?) })
+    }
+
+    /// Which bank.
+    pub fn size(&self) -> KernelSize {
+        self.size
+    }
+
+    /// Kernels of the bank.
+    pub fn count(&self) -> usize {
+        self.size.count()
+    }
+
+    /// Whether each kernel is a single one, in its place.
+    pub fn are_ideal(&self) -> bool {
+        self.learned.is_none()
+    }
+
+    /// The candidates' weights, `[B, kernels + 2, h, w]`, as those of one filter a pixel, and what each of its
+    /// weights is multiplied by.
+    pub(super) fn merge(&self, weights: &Tensor) -> Result<(Tensor, Vec<Candidate>)> {
+        let shift = |(down, right)| Candidate::Shift { down, right };
+        let Some(columns) = &self.learned else {
+            let delays = self.size.delays().into_iter().map(shift);
+            let candidates = [STAY].into_iter().chain(delays).chain([Candidate::Nothing, Candidate::Other]);
+            return Ok((weights.clone(), candidates.collect()));
+        };
+        let weights = conv2d(&Region::whole(weights)?, columns, Pads::default(), ConvOptions::default())?;
+        let reach = (self.size.side() / 2) as isize;
+        let places = (-reach..=reach).flat_map(|down| (-reach..=reach).map(move |right| (down, right)));
+        Ok((weights, places.map(shift).chain([Candidate::Other]).collect()))
+    }
+
+    /// Counts the bank as the paper does: as convolutions of every class, and a product for each candidate.
+    pub(super) fn cost(&self, low: FrameSize, classes: usize, tally: &mut Tally) {
+        let taps = self.count() * self.size.side() * self.size.side();
+        let values = classes * low.area();
+        tally.push(LayerCost {
+            name: format!("ideal_dk.{STORED}"),
+            params: taps as u64,
+            macs: (taps * values) as u64,
+            ..LayerCost::default()
+        });
+        let macs = ((self.count() + 2) * values) as u64;
+        tally.push(LayerCost { name: "filtering".to_owned(), macs, ..LayerCost::default() });
+    }
+}

@@ -1,0 +1,136 @@
+//! From one frame's scores to the next one's: Section 3.2, Figure 3.
+//!
+//! All maps have an eighth of the frame's rows and columns, and one channel a class.
+
+mod delay_kernels;
+mod edges;
+mod guiding_net;
+mod intra_net;
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+use zoo_core::{FrameSize, Tally};
+use zoo_kernels::{Candidate, Outside, channel_shares, varying_conv2d, warp};
+use zoo_layers::{Statistics, layer_span};
+
+pub use delay_kernels::{DelayKernels, KernelSize};
+pub use edges::{EdgeMode, edge_map};
+pub use guiding_net::GuidingNet;
+pub use intra_net::IntraNet;
+
+use crate::config::PropagationConfig;
+use crate::flow::FLOW_DIVISOR;
+
+/// Keeps the division by the weights' sum apart from 0 / 0.
+const SHARES_EPS: f64 = 1e-9;
+
+/// S⁻: the scores `before`, `[B, C, h, w]`, where the flow says that each pixel came from (Equation 1).
+///
+/// `flow`: `[B, 2, h, w]`, in the flow net's units. What comes from outside the frame is zero in all classes.
+///
+/// # Errors
+/// If the shapes differ, or the operands are not floats on the CPU.
+pub fn warp_scores(before: &Tensor, flow: &Tensor) -> Result<Tensor> {
+    let _span = layer_span("warp");
+    warp(before, &(flow / FLOW_DIVISOR)?, Outside::Zeros)
+}
+
+/// What a frame's propagation gives, step by step. All are `[B, ·, h, w]`.
+#[derive(Debug, Clone)]
+pub struct Propagated {
+    /// f: the intra-frame net's scores.
+    pub intra: Tensor,
+    /// E: one where the warped labels change.
+    pub edges: Tensor,
+    /// w: each pixel's share of each candidate: S⁻, the moved S⁻ (one for each kernel of the bank), f.
+    pub weights: Tensor,
+    /// S: the frame's scores.
+    pub scores: Tensor,
+}
+
+/// The nets and the bank between S⁻ and S.
+#[derive(Debug, Clone)]
+pub struct Propagation {
+    kernels: DelayKernels,
+    intra: IntraNet,
+    guide: GuidingNet,
+    edge_mode: EdgeMode,
+    classes: usize,
+}
+
+impl Propagation {
+    /// For so many classes. `vb` holds `intra_net`, `guide` and, unless the kernels are the ideal ones, `ideal_dk`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn new(cfg: &PropagationConfig, classes: usize, vb: VarBuilder) -> Result<Self> {
+        let kernels = DelayKernels::new(cfg.kernel_size, vb.pp("ideal_dk"))?;
+        let candidates = kernels.count() + 2;
+        Ok(Self {
+            intra: IntraNet::new(classes, vb.pp("intra_net").pp("intra_net"))?,
+            guide: GuidingNet::new(classes, candidates, vb.pp("guide"))?,
+            kernels,
+            edge_mode: cfg.edge_mode,
+            classes,
+        })
+    }
+
+    /// Folds norms and packs weights. Inference only.
+    ///
+    /// # Errors
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.intra.prepare()?;
+        self.guide.prepare()
+    }
+
+    /// What the norms normalise by.
+    pub fn set_statistics(&mut self, statistics: Statistics) {
+        self.intra.set_statistics(statistics);
+        self.guide.set_statistics(statistics);
+    }
+
+    /// The delay kernels.
+    pub fn kernels(&self) -> &DelayKernels {
+        &self.kernels
+    }
+
+    /// `low`: an eighth of the frame, `[B, 3, h, w]`, as the intra-frame net was trained with; `warped`: S⁻.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn forward(&self, low: &Tensor, warped: &Tensor) -> Result<Propagated> {
+        let intra = self.intra.forward(low)?;
+        let edges = edge_map(warped, self.edge_mode)?;
+        let raw = self.guide.forward(&intra, &edges)?;
+        let _span = layer_span("filtering");
+        let weights = channel_shares(&raw, SHARES_EPS)?;
+        let scores = self.filter(warped, &weights, &intra)?;
+        Ok(Propagated { intra, edges, weights, scores })
+    }
+
+    /// `S(c, p) = Σ_d w_d(p) · candidate_d(c, p)`: guided dynamic filtering, Equation 2. `weights`:
+    /// `[B, kernels + 2, h, w]` for S⁻ itself, the kernels' results and f.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn filter(&self, warped: &Tensor, weights: &Tensor, intra: &Tensor) -> Result<Tensor> {
+        let (weights, candidates) = self.kernels.merge(weights)?;
+        varying_conv2d(warped, &weights, intra, &candidates)
+    }
+
+    /// Counts the layers for frames of which an eighth is `low`.
+    pub fn cost(&self, low: FrameSize, tally: &mut Tally) {
+        self.intra.cost(low, tally);
+        self.guide.cost(low, tally);
+        self.kernels.cost(low, self.classes, tally);
+    }
+
+    /// The guiding net, for those who look inside.
+    pub(crate) fn guide(&self) -> &GuidingNet {
+        &self.guide
+    }
+}
+
+/// The candidate that stays where it is.
+const STAY: Candidate = Candidate::Shift { down: 0, right: 0 };

@@ -1,0 +1,4 @@
+//! GSVNet's nets against the golden files, the paper's counts and each other.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
+
+mod golden;
