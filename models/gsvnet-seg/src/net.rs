@@ -8,7 +8,7 @@ use zoo_layers::{Statistics, layer_span};
 
 use crate::config::{Channels, PropagationConfig, SMALLEST, Schedule, low_size};
 use crate::flow::FlowNet;
-use crate::propagation::{Propagated, Propagation, warp_scores};
+use crate::propagation::{DelayKernels, Propagated, Propagation, warp_scores};
 use crate::stream::{KeyReason, Next, StreamState};
 
 /// All resizing outside the key frames' net: centres of corner pixels meet.
@@ -69,7 +69,8 @@ impl Step {
 }
 
 impl<N: ScoreNet> GsvNet<N> {
-    /// Around any net that scores classes. `vb` holds the flow net under `ofnet` and the rest under `grm`.
+    /// Around any net that scores classes, with ideal delay kernels. `vb` holds the flow net under `ofnet` and the rest
+    /// under `grm`.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
@@ -82,6 +83,17 @@ impl<N: ScoreNet> GsvNet<N> {
             channels: cfg.channels,
             schedule,
         })
+    }
+
+    /// Takes the delay kernels of `vb`, which holds what [`GsvNet::around`]'s does; leaves the ideal ones if it has
+    /// none.
+    ///
+    /// # Errors
+    /// If they have another shape.
+    pub fn load_kernels(&mut self, vb: &VarBuilder) -> Result<()> {
+        let size = self.propagation.kernels().size();
+        let kernels = DelayKernels::stored(size, vb.pp("grm").pp("ideal_dk"))?;
+        self.propagation.set_kernels(kernels)
     }
 
     /// Folds norms and packs weights of everything but the key frames' net. Inference only.

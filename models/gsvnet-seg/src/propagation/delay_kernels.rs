@@ -71,18 +71,22 @@ pub struct DelayKernels {
 }
 
 impl DelayKernels {
-    /// The kernels that are stored under `filter_copy_s`, `[kernels, 1, 1, side, side]`; the ideal ones if there are
-    /// none, or they are the same.
+    /// The ideal ones.
+    pub fn ideal(size: KernelSize) -> Self {
+        Self { size, learned: None }
+    }
+
+    /// Those that are stored under `filter_copy_s`, `[kernels, 1, 1, side, side]`, for the kernels of a file may have
+    /// been trained; the ideal ones if it has none.
     ///
     /// # Errors
     /// If they have another shape.
-    pub fn new(size: KernelSize, vb: VarBuilder) -> Result<Self> {
+    pub fn stored(size: KernelSize, vb: VarBuilder) -> Result<Self> {
         let (count, side) = (size.count(), size.side());
-        if !vb.contains_tensor(STORED) {
-            return Ok(Self { size, learned: None });
+        match vb.contains_tensor(STORED) {
+            true => Self::learned(size, &vb.get((count, 1, 1, side, side), STORED)?),
+            false => Ok(Self::ideal(size)),
         }
-        let bank = vb.get((count, 1, 1, side, side), STORED)?;
-        Self::learned(size, &bank)
     }
 
     /// Given kernels, `[kernels, 1, 1, side, side]`. Gradients reach them.
@@ -101,7 +105,7 @@ impl DelayKernels {
         if !is_variable
             && bank.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()? == size.ideal()
         {
-            return Ok(Self { size, learned: None });
+            return Ok(Self::ideal(size));
         }
         // A column a candidate: S⁻ stays, each kernel is its taps, f goes to a row of its own.
         let (device, dtype) = (bank.device(), bank.dtype());

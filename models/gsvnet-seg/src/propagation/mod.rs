@@ -7,7 +7,7 @@ mod edges;
 mod guiding_net;
 mod intra_net;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
 use zoo_kernels::{Candidate, Outside, channel_shares, varying_conv2d, warp};
@@ -59,12 +59,12 @@ pub struct Propagation {
 }
 
 impl Propagation {
-    /// For so many classes. `vb` holds `intra_net`, `guide` and, unless the kernels are the ideal ones, `ideal_dk`.
+    /// For so many classes. `vb` holds `intra_net` and `guide`; the kernels are the ideal ones.
     ///
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn new(cfg: &PropagationConfig, classes: usize, vb: VarBuilder) -> Result<Self> {
-        let kernels = DelayKernels::new(cfg.kernel_size, vb.pp("ideal_dk"))?;
+        let kernels = DelayKernels::ideal(cfg.kernel_size);
         let candidates = kernels.count() + 2;
         Ok(Self {
             intra: IntraNet::new(classes, vb.pp("intra_net").pp("intra_net"))?,
@@ -88,6 +88,18 @@ impl Propagation {
     pub fn set_statistics(&mut self, statistics: Statistics) {
         self.intra.set_statistics(statistics);
         self.guide.set_statistics(statistics);
+    }
+
+    /// Takes other delay kernels of the same size.
+    ///
+    /// # Errors
+    /// If there are fewer or more of them.
+    pub fn set_kernels(&mut self, kernels: DelayKernels) -> Result<()> {
+        if kernels.size() != self.kernels.size() {
+            bail!("delay kernels: expected a bank of {:?}, got {:?}", self.kernels.size(), kernels.size())
+        }
+        self.kernels = kernels;
+        Ok(())
     }
 
     /// The delay kernels.

@@ -1,4 +1,8 @@
 //! GSVNet's nets against the golden files, the paper's counts and each other.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
+mod counts;
 mod golden;
+mod propagation;
+mod stream;
+mod support;
