@@ -8,10 +8,11 @@ use crate::epilogue::Activation;
 use crate::isa::Isa;
 use crate::memory::filled_chunks;
 use crate::operation::on_cpu;
-use crate::packed::values;
+use crate::packed::{from_nhwc, values};
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape::{Differentiable, apply};
 use crate::threads::share_chunks;
+use crate::transpose::channels_last;
 use crate::vector_math;
 
 /// Values that are worth a task of their own.
@@ -81,12 +82,21 @@ impl Kernel for Chunk<'_> {
     }
 }
 
-/// `act` of every value of a contiguous tensor, with a gradient.
-pub(crate) fn activated(xs: &Tensor, act: Activation) -> Result<Tensor> {
+/// `act` of every value, as a new tensor, with a gradient. Of a map, channels last in memory stay so.
+///
+/// # Errors
+/// As [`activate`].
+pub fn activated(xs: &Tensor, act: Activation) -> Result<Tensor> {
     if !matches!(xs.device(), Device::Cpu) || xs.dtype() != DType::F32 {
         return act.apply(xs);
     }
-    apply(Activated(act), [xs])
+    if xs.is_contiguous() {
+        return apply(Activated(act), [xs]);
+    }
+    if xs.rank() == 4 {
+        return from_nhwc(&apply(Activated(act), [&channels_last(xs)?])?);
+    }
+    apply(Activated(act), [&xs.contiguous()?])
 }
 
 struct Activated(Activation);

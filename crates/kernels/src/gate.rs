@@ -20,6 +20,18 @@ use crate::transpose::channels_last;
 /// # Errors
 /// If a shape does not fit, or the types differ.
 pub fn gate(xs: &Tensor, gates: &Tensor) -> Result<Tensor> {
+    gated(xs, gates, None)
+}
+
+/// `xs · gates + addend`, in one pass: as [`gate`], with an addend of the shape of `xs`. Has gradients for all three.
+///
+/// # Errors
+/// As there.
+pub fn gate_add(xs: &Tensor, gates: &Tensor, addend: &Tensor) -> Result<Tensor> {
+    gated(xs, gates, Some(addend))
+}
+
+fn gated(xs: &Tensor, gates: &Tensor, addend: Option<&Tensor>) -> Result<Tensor> {
     let (batch, channels, height, width) = map_sizes("gate", xs)?;
     if gates.dims() != [batch, channels, 1, 1] || gates.dtype() != xs.dtype() {
         bail!(
@@ -29,14 +41,30 @@ pub fn gate(xs: &Tensor, gates: &Tensor) -> Result<Tensor> {
             gates.dtype()
         )
     }
+    if let Some(addend) = addend
+        && (addend.dims() != xs.dims() || addend.dtype() != xs.dtype())
+    {
+        bail!(
+            "gate: expected an addend of {:?} in {:?}, got {:?} in {:?}",
+            xs.dims(),
+            xs.dtype(),
+            addend.dims(),
+            addend.dtype()
+        )
+    }
     if !matches!(xs.device(), Device::Cpu) || !matches!(xs.dtype(), DType::F32 | DType::F64) {
-        return xs.broadcast_mul(gates);
+        let ys = xs.broadcast_mul(gates)?;
+        return addend.map_or(Ok(ys.clone()), |addend| ys + addend);
     }
     let op = Gate { batch, channels, height, width };
-    from_nhwc(&apply(op, [&channels_last(xs)?, &gates.reshape((batch, channels))?.contiguous()?])?)
+    let (xs, gates) = (channels_last(xs)?, gates.reshape((batch, channels))?.contiguous()?);
+    from_nhwc(&match addend {
+        Some(addend) => apply(op, [&xs, &gates, &channels_last(addend)?])?,
+        None => apply(op, [&xs, &gates])?,
+    })
 }
 
-/// `[B, H, W, C]` · `[B, C]`
+/// `[B, H, W, C]` · `[B, C]`, plus a third operand like the first if there is one.
 #[derive(Debug, Clone, Copy)]
 struct Gate {
     batch: usize,
@@ -45,27 +73,35 @@ struct Gate {
     width: usize,
 }
 
-impl Operation<2> for Gate {
+impl<const N: usize> Operation<N> for Gate {
     const NAME: &'static str = "gate";
 
     fn shape(&self) -> Shape {
         (self.batch, self.height, self.width, self.channels).into()
     }
 
-    fn run<T: Float>(&self, isa: Isa, [xs, gates]: [&[T]; 2]) -> Vec<T> {
+    fn run<T: Float>(&self, isa: Isa, operands: [&[T]; N]) -> Vec<T> {
+        let (xs, gates) = (operands[0], operands[1]);
         let (c, pixels) = (self.channels, self.height * self.width);
         let per_task = items_per_task(self.batch * pixels, c);
         // SAFETY: the kernel writes every value of its part.
         unsafe {
             filled_chunks(xs.len(), per_task * c, |i, ys| {
-                let xs = &xs[i * per_task * c..][..ys.len()];
-                dispatch(isa, Gated { channels: c, first: i * per_task, pixels, xs, gates, ys });
+                let part = i * per_task * c..i * per_task * c + ys.len();
+                let (xs, addend) = (&xs[part.clone()], operands.get(2).map(|all| &all[part]));
+                dispatch(isa, Gated { channels: c, first: i * per_task, pixels, xs, gates, addend, ys });
             })
         }
     }
 
-    fn gradients(&self, [xs, gates]: [&Tensor; 2], grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
-        Ok([Some(compute(self, [grad, gates])?), Some(compute(&ToGates(*self), [grad, xs])?)])
+    fn gradients(&self, operands: [&Tensor; N], grad: &Tensor) -> Result<[Option<Tensor>; N]> {
+        let mut gradients = [const { None }; N];
+        gradients[0] = Some(compute(self, [grad, operands[1]])?);
+        gradients[1] = Some(compute(&ToGates(*self), [grad, operands[0]])?);
+        if let Some(to_addend) = gradients.get_mut(2) {
+            *to_addend = Some(grad.clone());
+        }
+        Ok(gradients)
     }
 }
 
@@ -77,6 +113,7 @@ struct Gated<'a, T> {
     pixels: usize,
     xs: &'a [T],
     gates: &'a [T],
+    addend: Option<&'a [T]>,
     ys: &'a mut [MaybeUninit<T>],
 }
 
@@ -88,8 +125,18 @@ impl<T: Float> Kernel for Gated<'_, T> {
         let c = self.channels;
         for (i, (ys, xs)) in self.ys.chunks_exact_mut(c).zip(self.xs.chunks_exact(c)).enumerate() {
             let gates = &self.gates[(self.first + i) / self.pixels * c..][..c];
-            for ((y, &x), &gate) in ys.iter_mut().zip(xs).zip(gates) {
-                y.write(x * gate);
+            match self.addend {
+                Some(addend) => {
+                    let addend = &addend[i * c..][..c];
+                    for (((y, &x), &gate), &a) in ys.iter_mut().zip(xs).zip(gates).zip(addend) {
+                        y.write(x * gate + a);
+                    }
+                }
+                None => {
+                    for ((y, &x), &gate) in ys.iter_mut().zip(xs).zip(gates) {
+                        y.write(x * gate);
+                    }
+                }
             }
         }
     }

@@ -33,7 +33,8 @@ pub fn resize_argmax(
         bail!("resize_argmax: expected a size of at least 1×1, got {height}×{width}")
     }
     let xs = xs.detach();
-    if !matches!(xs.device(), Device::Cpu) {
+    // What is done on the CPU takes scores for no larger than the largest that they are made of.
+    if !matches!(xs.device(), Device::Cpu) || interpolation.steps_over() {
         return resize2d(&xs, (height, width), interpolation)?.argmax(1)?.to_dtype(DType::U8);
     }
     let scores = channels_last(&xs.to_dtype(DType::F32)?)?;

@@ -29,10 +29,11 @@
 //! | [`softmax`] | input and bias | |
 //! | [`cross_entropy`] | input | |
 //! | [`activate`] | through candle's operations | on the CPU in f32, outside a graph |
+//! | [`activated`] | input | |
 //! | [`conv2d`] | input and weight | |
 //! | [`depthwise_conv2d`] | input and weight | |
 //! | [`batch_norm`], [`channel_affine`] | input, scale, shift and residual | |
-//! | [`gate`] | input and gates | |
+//! | [`gate`], [`gate_add`] | input, gates and addend | |
 //! | [`Region::bordered`] | input | |
 //! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
 //! | [`channels_last`] | input | |
@@ -104,7 +105,7 @@ mod varying_conv;
 mod vector_math;
 mod window;
 
-pub use activation::activate;
+pub use activation::{activate, activated};
 pub use attention::attention;
 pub use batch_norm::{Moments, batch_norm, channel_affine};
 pub use cross_entropy::cross_entropy;
@@ -112,7 +113,7 @@ pub use deform::{PackedDeformConv, deform_conv2d};
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
 pub use epilogue::Activation;
 pub use fma_peak::fma_peak;
-pub use gate::gate;
+pub use gate::{gate, gate_add};
 pub use isa::Isa;
 pub use label_map::resize_argmax;
 pub use memory::keep_freed_memory;

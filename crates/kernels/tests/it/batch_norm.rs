@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor, Var};
 use zoo_kernels::{
-    Activation, ConvOptions, Pads, Region, batch_norm, channel_affine, conv2d, gate, max_pool2d,
+    Activation, ConvOptions, Pads, Region, batch_norm, channel_affine, conv2d, gate, gate_add, max_pool2d,
 };
 use zoo_kernels::{Pool, depthwise_conv2d, global_avg_pool2d};
 
@@ -183,6 +183,29 @@ fn gates_equal_a_product_and_have_its_gradients() {
 }
 
 #[test]
+fn gates_with_an_addend_equal_a_product_and_a_sum() {
+    for shape in SHAPES {
+        let operands = [map(5, shape), noise(8, &[shape[0], shape[1], 1, 1], DType::F64), map(9, shape)];
+        let [xs, gates, addend] = &operands;
+        let plain = |t: &[Tensor]| t[0].broadcast_mul(&t[1])? + &t[2];
+        let want = plain(&operands).unwrap();
+        assert_gradients(&format!("{shape:?}"), &[xs, gates, addend], |t| {
+            gate_add(&t[0], &t[1], &t[2]).unwrap()
+        });
+        let gradient = gradients(&operands, DType::F64, plain);
+        on_each_isa(|isa| {
+            let single = |xs: &Tensor| xs.to_dtype(DType::F32).unwrap();
+            for (xs, addend) in layouts(&single(xs)).iter().zip(layouts(&single(addend)).iter().rev()) {
+                let got = gate_add(xs, &single(gates), addend).unwrap();
+                assert!(largest_difference(&got, &want) < 1e-5, "{shape:?} on {isa}");
+            }
+            let got = gradients(&operands, DType::F32, |t| gate_add(&t[0], &t[1], &t[2]));
+            assert_close(&format!("{shape:?} on {isa}"), &got, &gradient, 1e-5);
+        });
+    }
+}
+
+#[test]
 fn norms_and_gates_refuse_what_does_not_fit() {
     let xs = noise(1, &[2, 4, 3, 3], DType::F32);
     let vector = |n: usize| noise(2, &[n], DType::F32);
@@ -195,6 +218,10 @@ fn norms_and_gates_refuse_what_does_not_fit() {
         (affine(&noise(2, &[4], DType::F64), None), "expected scale and shift of [4] in F32, got [4] in F64"),
         (affine(&vector(4), Some(&narrow)), "expected a residual of [2, 4, 3, 3] in F32, got [2, 4, 3, 2]"),
         (gate(&xs, &vector(4)).unwrap_err().to_string(), "expected gates of [2, 4, 1, 1] in F32, got [4]"),
+        (
+            gate_add(&xs, &noise(2, &[2, 4, 1, 1], DType::F32), &narrow).unwrap_err().to_string(),
+            "expected an addend of [2, 4, 3, 3] in F32, got [2, 4, 3, 2]",
+        ),
     ] {
         assert!(error.contains(expected), "{error}");
     }

@@ -6,8 +6,8 @@ use zoo_kernels::{Interpolation, resize_argmax, resize2d};
 use crate::reference::layouts;
 use crate::support::noise;
 
-const ALL: [Interpolation; 3] =
-    [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::BilinearCorners];
+const ALL: [Interpolation; 4] =
+    [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::BilinearCorners, Interpolation::Bicubic];
 
 fn labels(tensor: &Tensor) -> Vec<u8> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()

@@ -7,8 +7,8 @@ use crate::packed::on_each_isa;
 use crate::reference::{Values, assert_gradients, layouts, map};
 use crate::support::{largest_difference, noise};
 
-const ALL: [Interpolation; 3] =
-    [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::BilinearCorners];
+const ALL: [Interpolation; 4] =
+    [Interpolation::Nearest, Interpolation::Bilinear, Interpolation::BilinearCorners, Interpolation::Bicubic];
 
 fn cases() -> Vec<([usize; 4], (usize, usize))> {
     vec![
@@ -22,7 +22,38 @@ fn cases() -> Vec<([usize; 4], (usize, usize))> {
     ]
 }
 
+/// Cubics through the four nearest pixels of each axis, by the four coefficients of each pixel's piece.
+fn naive_bicubic(xs: &Tensor, (height, width): (usize, usize)) -> Tensor {
+    let (b, c, h, w) = xs.dims4().unwrap();
+    let values = Values::of(xs);
+    let a = -0.75;
+    let weights = |t: f64| {
+        let (t2, t3) = (t * t, t * t * t);
+        [
+            a * (t - 2.0 * t2 + t3),
+            1.0 - (a + 3.0) * t2 + (a + 2.0) * t3,
+            -a * t + (2.0 * a + 3.0) * t2 - (a + 2.0) * t3,
+            a * (t2 - t3),
+        ]
+    };
+    let axis = |to: usize, from_n: usize, to_n: usize| {
+        let position = (to as f64 + 0.5) * from_n as f64 / to_n as f64 - 0.5;
+        let first = position.floor() as isize - 1;
+        let inside = move |i: isize| (first + i).clamp(0, from_n as isize - 1) as usize;
+        ([0, 1, 2, 3].map(inside), weights(position - position.floor()))
+    };
+    map([b, c, height, width], |image, channel, y, x| {
+        let ((rows, down), (columns, right)) = (axis(y, h, height), axis(x, w, width));
+        let row =
+            |y: usize| -> f64 { (0..4).map(|j| right[j] * values.at([image, channel, y, columns[j]])).sum() };
+        (0..4).map(|i| down[i] * row(rows[i])).sum()
+    })
+}
+
 fn naive(xs: &Tensor, (height, width): (usize, usize), interpolation: Interpolation) -> Tensor {
+    if interpolation == Interpolation::Bicubic {
+        return naive_bicubic(xs, (height, width));
+    }
     let (b, c, h, w) = xs.dims4().unwrap();
     let values = Values::of(xs);
     let position = |to: usize, from_n: usize, to_n: usize| match interpolation {
@@ -30,6 +61,7 @@ fn naive(xs: &Tensor, (height, width): (usize, usize), interpolation: Interpolat
         Interpolation::Bilinear => ((to as f64 + 0.5) * from_n as f64 / to_n as f64 - 0.5).max(0.0),
         Interpolation::BilinearCorners if to_n == 1 => 0.0,
         Interpolation::BilinearCorners => to as f64 * (from_n - 1) as f64 / (to_n - 1) as f64,
+        Interpolation::Bicubic => unreachable!("it has a definition of its own"),
     };
     map([b, c, height, width], |image, channel, y, x| {
         let (y, x) = (position(y, h, height), position(x, w, width));

@@ -1,7 +1,9 @@
 //! Linear layers, norms, softmax, activations and attention.
 
 use candle_core::{DType, Device, Tensor, Var};
-use zoo_kernels::{Activation, PackedLinear, activate, attention, channel_norm, layer_norm, softmax};
+use zoo_kernels::{
+    Activation, PackedLinear, activate, activated, attention, channel_norm, layer_norm, softmax,
+};
 
 use crate::packed::on_each_isa;
 use crate::reference::{Values, assert_gradients};
@@ -312,6 +314,13 @@ fn activations_equal_candles_operations_in_place_and_in_a_graph() {
                 }
             }
         });
+        for (name, xs) in [("planar", &xs), ("channels last", &last), ("cut", &cut)] {
+            let before = copy(xs);
+            let ys = activated(xs, act).unwrap();
+            assert!(largest_difference(&ys, &act.apply(xs).unwrap()) < 2e-6, "{act:?} of {name}, anew");
+            assert_eq!(largest_difference(xs, &before), 0.0, "{name} is left alone");
+            assert_eq!(name == "channels last", ys.stride() == last.stride(), "{name}");
+        }
         let var = Var::from_tensor(&xs).unwrap();
         let ys = activate(var.as_tensor().clone(), act).unwrap();
         assert_eq!(largest_difference(&ys, &act.apply(&xs).unwrap()), 0.0, "{act:?} in a graph");
