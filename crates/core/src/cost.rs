@@ -15,6 +15,10 @@ pub struct LayerCost {
     pub residual_adds: u64,
     /// Values that come out of it.
     pub outputs: u64,
+    /// Values that a batch norm goes over: no operations once it is folded, but some papers count them.
+    pub normed: u64,
+    /// Values that an activation goes over, likewise.
+    pub activated: u64,
 }
 
 /// Totals over layers.
@@ -69,8 +73,8 @@ pub struct Tally {
 
 impl Tally {
     /// An empty tally.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { layers: Vec::new() }
     }
 
     /// Adds one layer.

@@ -8,131 +8,11 @@ use zoo_kernels::{
     depthwise_conv2d,
 };
 
-use crate::Padding;
-use crate::norm::{BatchNorm, Statistics};
+use crate::conv_spec::ConvSpec;
+use crate::norm::{BatchNorm, ChannelAffine, Statistics};
 use crate::span::layer_span;
 
-/// Shape and options of a [`ConvNormAct`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ConvSpec {
-    /// Channels in.
-    pub in_channels: usize,
-    /// Channels out.
-    pub out_channels: usize,
-    /// Side of the square filter.
-    pub kernel: usize,
-    /// Step between outputs.
-    pub stride: usize,
-    /// Step between the filter's taps.
-    pub dilation: usize,
-    /// The channels are split into so many parts that do not see each other.
-    pub groups: usize,
-    /// Where the border goes.
-    pub padding: Padding,
-    /// Batch norm's epsilon, where there is a norm.
-    pub eps: f64,
-    /// Applied last.
-    pub act: Activation,
-}
-
-impl ConvSpec {
-    /// A 1×1 convolution.
-    pub fn pointwise(in_channels: usize, out_channels: usize, eps: f64, act: Activation) -> Self {
-        Self::dense(in_channels, out_channels, 1, 1, eps, act)
-    }
-
-    /// A 3×3 convolution over all channels.
-    pub fn dense3(in_channels: usize, out_channels: usize, stride: usize, eps: f64, act: Activation) -> Self {
-        Self::dense(in_channels, out_channels, 3, stride, eps, act)
-    }
-
-    /// A `kernel`×`kernel` convolution over all channels.
-    pub fn dense(
-        in_channels: usize,
-        out_channels: usize,
-        kernel: usize,
-        stride: usize,
-        eps: f64,
-        act: Activation,
-    ) -> Self {
-        let padding = Padding::default();
-        Self { in_channels, out_channels, kernel, stride, dilation: 1, groups: 1, padding, eps, act }
-    }
-
-    /// A 3×3 convolution of each channel by itself.
-    pub fn depthwise3(channels: usize, stride: usize, eps: f64, act: Activation) -> Self {
-        Self::depthwise(channels, 3, stride, eps, act)
-    }
-
-    /// A `kernel`×`kernel` convolution of each channel by itself.
-    pub fn depthwise(channels: usize, kernel: usize, stride: usize, eps: f64, act: Activation) -> Self {
-        Self { groups: channels, ..Self::dense(channels, channels, kernel, stride, eps, act) }
-    }
-
-    /// The same with another padding convention.
-    pub fn padded(self, padding: impl Into<Padding>) -> Self {
-        Self { padding: padding.into(), ..self }
-    }
-
-    /// The same in `groups` groups.
-    pub fn grouped(self, groups: usize) -> Self {
-        Self { groups, ..self }
-    }
-
-    /// The same with its taps `dilation` apart.
-    pub fn dilated(self, dilation: usize) -> Self {
-        Self { dilation, ..self }
-    }
-
-    /// Whether the kernels for one filter a channel serve it.
-    fn is_depthwise(&self) -> bool {
-        let Self { in_channels, out_channels, groups, dilation, .. } = *self;
-        groups > 1 && groups == in_channels && groups == out_channels && dilation == 1
-    }
-
-    fn check(&self, name: &str) -> Result<()> {
-        let Self { in_channels, out_channels, kernel, stride, dilation, groups, .. } = *self;
-        if kernel == 0 || stride == 0 || dilation == 0 || groups == 0 {
-            bail!("{name}: kernel, stride, dilation and groups must be at least 1, got {self:?}")
-        }
-        if !in_channels.is_multiple_of(groups) || !out_channels.is_multiple_of(groups) {
-            bail!("{name}: {groups} groups do not divide {in_channels} channels in and {out_channels} out")
-        }
-        Ok(())
-    }
-
-    fn weight_shape(&self) -> [usize; 4] {
-        [self.out_channels, self.in_channels / self.groups, self.kernel, self.kernel]
-    }
-
-    /// Reads `weight`, if this makes a convolution.
-    fn filter(&self, vb: &VarBuilder) -> Result<Tensor> {
-        self.check(&vb.prefix())?;
-        let shape = self.weight_shape();
-        vb.get_with_hints(shape.as_slice(), "weight", candle_nn::init::DEFAULT_KAIMING_NORMAL)
-    }
-
-    /// Rows that the filter covers from its first tap to its last.
-    fn reach(&self) -> usize {
-        (self.kernel - 1) * self.dilation + 1
-    }
-
-    pub(crate) fn pads(&self, size: FrameSize) -> Pads {
-        self.padding.pads(size, self.reach(), self.stride)
-    }
-
-    /// The output's size for an input of `size`; none of a side that the filter does not fit into.
-    fn output(&self, size: FrameSize) -> FrameSize {
-        let Pads { top, bottom, left, right } = self.pads(size);
-        let outputs = |inputs: usize, pads: usize| match inputs {
-            0 => 0,
-            _ => (inputs + pads + self.stride).saturating_sub(self.reach()) / self.stride,
-        };
-        FrameSize::new(outputs(size.height, top + bottom), outputs(size.width, left + right))
-    }
-}
-
-/// Convolution → batch norm → activation; the convolution has a bias instead of the norm, or both.
+/// Convolution → batch norm → activation; the convolution has a bias instead of the norm, or both, or neither.
 ///
 /// Before [`ConvNormAct::prepare`] the norm is separate and everything is differentiable; after it they
 /// are one operation, on weights packed for the processor where those are f32 on the CPU.
@@ -142,6 +22,8 @@ pub struct ConvNormAct {
     spec: ConvSpec,
     has_norm: bool,
     has_bias: bool,
+    /// Applied last: the spec's, or that of a layer which was taken in.
+    act: Activation,
     weights: Weights,
 }
 
@@ -150,7 +32,7 @@ enum Weights {
     /// As stored.
     Separate { filter: Tensor, bias: Option<Tensor>, norm: BatchNorm },
     /// As stored, or the norm folded into the filter: for devices and types without packed weights.
-    Biased { filter: Tensor, bias: Tensor },
+    Biased { filter: Tensor, bias: Option<Tensor> },
     /// Likewise, and packed for the processor at hand.
     Dense(PackedConv),
     /// Likewise, one filter a channel.
@@ -167,7 +49,7 @@ impl ConvNormAct {
         let filter = spec.filter(&conv)?;
         let norm = BatchNorm::new(spec.out_channels, spec.eps, norm)?;
         let weights = Weights::Separate { filter, bias: None, norm };
-        Ok(Self { name: conv.prefix(), spec, has_norm: true, has_bias: false, weights })
+        Ok(Self { name: conv.prefix(), spec, has_norm: true, has_bias: false, act: spec.act, weights })
     }
 
     /// With both: `conv` holds `bias` besides.
@@ -179,7 +61,7 @@ impl ConvNormAct {
         let bias = Some(conv.get_with_hints(spec.out_channels, "bias", Init::Const(0.0))?);
         let norm = BatchNorm::new(spec.out_channels, spec.eps, norm)?;
         let weights = Weights::Separate { filter, bias, norm };
-        Ok(Self { name: conv.prefix(), spec, has_norm: true, has_bias: true, weights })
+        Ok(Self { name: conv.prefix(), spec, has_norm: true, has_bias: true, act: spec.act, weights })
     }
 
     /// With a bias, without a norm: `vb` holds `weight` and `bias`.
@@ -188,9 +70,49 @@ impl ConvNormAct {
     /// As [`ConvNormAct::new`].
     pub fn biased(spec: ConvSpec, vb: VarBuilder) -> Result<Self> {
         let filter = spec.filter(&vb)?;
-        let bias = vb.get_with_hints(spec.out_channels, "bias", Init::Const(0.0))?;
+        let bias = Some(vb.get_with_hints(spec.out_channels, "bias", Init::Const(0.0))?);
         let weights = Weights::Biased { filter, bias };
-        Ok(Self { name: vb.prefix(), spec, has_norm: false, has_bias: true, weights })
+        Ok(Self { name: vb.prefix(), spec, has_norm: false, has_bias: true, act: spec.act, weights })
+    }
+
+    /// With neither bias nor norm: `vb` holds `weight`.
+    ///
+    /// # Errors
+    /// As [`ConvNormAct::new`].
+    pub fn bare(spec: ConvSpec, vb: VarBuilder) -> Result<Self> {
+        let weights = Weights::Biased { filter: spec.filter(&vb)?, bias: None };
+        Ok(Self { name: vb.prefix(), spec, has_norm: false, has_bias: false, act: spec.act, weights })
+    }
+
+    /// Takes in what is done to its results next, and only there: from now on they come with it done.
+    /// Inference only: gradients end here.
+    ///
+    /// # Errors
+    /// If the convolution has an activation of its own or is prepared already, or a shape does not fit.
+    pub(crate) fn take_in(&mut self, after: &ChannelAffine) -> Result<()> {
+        if self.act != Activation::None {
+            bail!("{}: nothing can be taken in behind an activation, {:?}", self.name, self.act)
+        }
+        let (filter, bias) = match &self.weights {
+            Weights::Separate { filter, bias, norm } => {
+                let (filter, bias) = norm.fold_into(filter, bias.as_ref())?;
+                (filter, Some(bias))
+            }
+            Weights::Biased { filter, bias } => (filter.detach(), bias.clone()),
+            Weights::Dense(_) | Weights::Depthwise(_) => {
+                bail!("{}: layers are taken in before the weights are packed", self.name)
+            }
+        };
+        let ChannelAffine { scale, shift, act } = after;
+        let bias = bias.map(|bias| bias.detach() * scale).transpose()?;
+        let bias = match (bias, shift) {
+            (Some(bias), Some(shift)) => Some((bias + shift)?),
+            (bias, shift) => bias.or_else(|| shift.clone()),
+        };
+        let filter = filter.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?.detach();
+        self.weights = Weights::Biased { filter, bias: bias.map(|bias| bias.detach()) };
+        self.act = *act;
+        Ok(())
     }
 
     /// What was built.
@@ -204,18 +126,21 @@ impl ConvNormAct {
     /// If candle cannot compute the folded weights.
     pub fn prepare(&mut self) -> Result<()> {
         let (filter, bias) = match &self.weights {
-            Weights::Separate { filter, bias, norm } => norm.fold_into(filter, bias.as_ref())?,
-            Weights::Biased { filter, bias } => (filter.detach(), bias.detach()),
+            Weights::Separate { filter, bias, norm } => {
+                let (filter, bias) = norm.fold_into(filter, bias.as_ref())?;
+                (filter, Some(bias))
+            }
+            Weights::Biased { filter, bias } => (filter.detach(), bias.as_ref().map(Tensor::detach)),
             Weights::Dense(_) | Weights::Depthwise(_) => return Ok(()),
         };
-        let ConvSpec { stride, dilation, groups, act, .. } = self.spec;
+        let (ConvSpec { stride, dilation, groups, .. }, act) = (self.spec, self.act);
         self.weights = if !is_packable(&filter) {
             Weights::Biased { filter, bias }
         } else if self.spec.is_depthwise() {
-            Weights::Depthwise(PackedDepthwise::new(&filter, Some(&bias), stride, act)?)
+            Weights::Depthwise(PackedDepthwise::new(&filter, bias.as_ref(), stride, act)?)
         } else {
             let options = ConvOptions { stride, dilation, groups, ..ConvOptions::default() };
-            Weights::Dense(PackedConv::new(&filter, Some(&bias), options, act)?)
+            Weights::Dense(PackedConv::new(&filter, bias.as_ref(), options, act)?)
         };
         Ok(())
     }
@@ -283,7 +208,14 @@ impl ConvNormAct {
             Weights::Depthwise(conv) => conv.forward(region, pads),
             Weights::Biased { filter, bias } => {
                 let ys = self.convolve(region, pads, filter)?;
-                channel_affine(&ys, None, bias, residual, self.spec.act)
+                match bias {
+                    Some(bias) => channel_affine(&ys, None, bias, residual, self.act),
+                    None if residual.is_none() && self.act == Activation::None => Ok(ys),
+                    None => {
+                        let zeros = Tensor::zeros(self.spec.out_channels, ys.dtype(), ys.device())?;
+                        channel_affine(&ys, None, &zeros, residual, self.act)
+                    }
+                }
             }
             Weights::Separate { filter, bias, norm } => {
                 let ys = self.convolve(region, pads, filter)?;
@@ -291,7 +223,7 @@ impl ConvNormAct {
                     Some(bias) => channel_affine(&ys, None, bias, None, Activation::None)?,
                     None => ys,
                 };
-                norm.forward(&ys, residual, self.spec.act)
+                norm.forward(&ys, residual, self.act)
             }
         }
     }
@@ -333,14 +265,17 @@ impl ConvNormAct {
     pub fn cost(&self, input: FrameSize, tally: &mut Tally) -> FrameSize {
         let output = self.spec.output(input);
         let weights = self.spec.weight_shape().iter().product::<usize>() as u64;
-        let (outputs, area) = (self.spec.out_channels as u64, output.area() as u64);
+        let (channels, area) = (self.spec.out_channels as u64, output.area() as u64);
+        let outputs = channels * area;
         tally.push(LayerCost {
             name: self.name.clone(),
-            params: weights + outputs * (2 * u64::from(self.has_norm) + u64::from(self.has_bias)),
+            params: weights + channels * (2 * u64::from(self.has_norm) + u64::from(self.has_bias)),
             macs: weights * area,
-            bias_adds: if self.has_norm { 0 } else { outputs * area },
+            bias_adds: if self.has_norm || !self.has_bias { 0 } else { outputs },
             residual_adds: 0,
-            outputs: outputs * area,
+            outputs,
+            normed: if self.has_norm { outputs } else { 0 },
+            activated: if self.spec.act == Activation::None { 0 } else { outputs },
         });
         output
     }

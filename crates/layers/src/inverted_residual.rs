@@ -11,7 +11,7 @@ use crate::{ConvNormAct, SqueezeExcite, Statistics, Surroundings, drop_connect};
 pub type See<'a> = &'a mut dyn FnMut(&Tensor) -> Result<()>;
 
 /// An expanded map of fewer values (1 MiB) stays in a core's cache as a whole.
-const CACHED_VALUES: usize = 1 << 18;
+pub(crate) const CACHED_VALUES: usize = 1 << 18;
 
 /// An inverted residual: 1×1 expansion, depthwise convolution, gates, linear 1×1 projection, and the
 /// input added where the shapes agree.
@@ -145,7 +145,7 @@ impl InvertedResidual {
 }
 
 /// The part of two names of the checkpoint, in whole steps, that they begin with.
-fn common_path<'a>(a: &'a str, b: &str) -> &'a str {
+pub(crate) fn common_path<'a>(a: &'a str, b: &str) -> &'a str {
     let steps = a.split('.').zip(b.split('.')).take_while(|(a, b)| a == b);
     let len: usize = steps.map(|(step, _)| step.len() + 1).sum();
     a.get(..len.saturating_sub(1)).unwrap_or_default()

@@ -104,8 +104,9 @@ impl Linear {
             params: (inputs + 1) * outputs,
             macs: inputs * outputs * rows,
             bias_adds: outputs * rows,
-            residual_adds: 0,
             outputs: outputs * rows,
+            activated: if self.act == Activation::None { 0 } else { outputs * rows },
+            ..LayerCost::default()
         });
     }
 }

@@ -112,12 +112,13 @@ fn inverted_residual(
     })
 }
 
-/// The net up to its last 1×1 convolution, `features.0` … `features.18`.
+/// The net up to its last 1×1 convolution, `features.0` … `features.18`, or up to the one before.
 #[derive(Debug, Clone)]
 pub struct MobileNetV2 {
     stem: ConvNormAct,
     blocks: Vec<InvertedResidual>,
-    last: ConvNormAct,
+    /// To 1280 channels; only classifiers need it.
+    last: Option<ConvNormAct>,
     channels: Vec<usize>,
     levels: Vec<FeatureInfo>,
 }
@@ -128,6 +129,21 @@ impl MobileNetV2 {
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn new(cfg: &MobileNetV2Config, vb: VarBuilder) -> Result<Self> {
+        let mut net = Self::without_last(cfg, vb.clone())?;
+        let (inputs, outputs) = (net.trunk_channels(), cfg.channels(LAST_CHANNELS));
+        let vb = vb.pp("features").pp(net.channels.len());
+        let last = ConvSpec::pointwise(inputs, outputs, cfg.bn_eps, Activation::Relu6);
+        net.last = Some(ConvNormAct::new(last, vb.pp(0), vb.pp(1))?);
+        net.channels.push(outputs);
+        Ok(net)
+    }
+
+    /// Without the last convolution, `features.18`, which [`Backbone::features`] does not show: for nets that read
+    /// nothing but these.
+    ///
+    /// # Errors
+    /// As [`MobileNetV2::new`].
+    pub fn without_last(cfg: &MobileNetV2Config, vb: VarBuilder) -> Result<Self> {
         let vb = vb.pp("features");
         let mut inputs = cfg.channels(STEM_CHANNELS);
         let stem = ConvSpec::dense3(3, inputs, 2, cfg.bn_eps, Activation::Relu6).padded(cfg.padding);
@@ -158,12 +174,7 @@ impl MobileNetV2 {
                 }
             }
         }
-        let outputs = cfg.channels(LAST_CHANNELS);
-        let vb = vb.pp(channels.len());
-        let last = ConvSpec::pointwise(inputs, outputs, cfg.bn_eps, Activation::Relu6);
-        let last = ConvNormAct::new(last, vb.pp(0), vb.pp(1))?;
-        channels.push(outputs);
-        Ok(Self { stem, blocks, last, channels, levels })
+        Ok(Self { stem, blocks, last: None, channels, levels })
     }
 
     /// Channels of the output of `features.i`, by i.
@@ -184,12 +195,12 @@ impl MobileNetV2 {
     pub fn prepare(&mut self) -> Result<()> {
         self.stem.prepare()?;
         self.blocks.iter_mut().try_for_each(InvertedResidual::prepare)?;
-        self.last.prepare()
+        self.last.iter_mut().try_for_each(ConvNormAct::prepare)
     }
 
     /// What the norms normalise by, as long as they are not folded.
     pub fn set_statistics(&mut self, statistics: Statistics) {
-        for conv in [&mut self.stem, &mut self.last] {
+        for conv in self.last.iter_mut().chain([&mut self.stem]) {
             conv.set_statistics(statistics);
         }
         for block in &mut self.blocks {
@@ -200,7 +211,8 @@ impl MobileNetV2 {
     /// `xs`: `[B, 3, H, W]`, normalised; every spatial convolution's border comes from `around`,
     /// under the name `features.i`. Shows the maps on the way to `tap`, the expansions only of the
     /// blocks in `expansions` (the others may never have one in memory), and returns the last one,
-    /// `[B, 1280, H/32, W/32]` (rounded up at each of the five strides).
+    /// `[B, C, H/32, W/32]` (rounded up at each of the five strides), C = 1280 at depth 1 if the last convolution is
+    /// there.
     ///
     /// # Errors
     /// If a shape does not fit.
@@ -221,7 +233,8 @@ impl MobileNetV2 {
             };
             tap(Tap::Feature(i), &xs)?;
         }
-        let xs = self.last.forward(&xs)?;
+        let Some(last) = &self.last else { return Ok(xs) };
+        let xs = last.forward(&xs)?;
         tap(Tap::Feature(self.blocks.len() + 1), &xs)?;
         Ok(xs)
     }
@@ -234,7 +247,7 @@ impl MobileNetV2 {
             size = block.cost(size, tally);
             sizes.push(size);
         }
-        sizes.push(self.last.cost(size, tally));
+        sizes.extend(self.last.iter().map(|last| last.cost(size, tally)));
         sizes
     }
 }
@@ -264,7 +277,7 @@ impl Trunk for MobileNetV2 {
     }
 
     fn trunk_channels(&self) -> usize {
-        self.last.spec().out_channels
+        self.channels.last().copied().unwrap_or_default()
     }
 
     fn prepare(&mut self) -> Result<()> {

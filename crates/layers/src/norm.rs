@@ -103,3 +103,21 @@ impl BatchNorm {
         Ok((filter.broadcast_mul(&scale.reshape(((), 1, 1, 1))?)?.detach(), shift.detach()))
     }
 }
+
+/// A factor, an offset and an activation for each channel, which the layer before can do to its results.
+#[derive(Debug, Clone)]
+pub struct ChannelAffine {
+    /// `[C]`
+    pub scale: Tensor,
+    /// `[C]`; none is zero.
+    pub shift: Option<Tensor>,
+    /// Applied last.
+    pub act: Activation,
+}
+
+impl ChannelAffine {
+    /// The factor alone: what an addend has to be times, where the sum goes through all of it.
+    pub fn scaling(&self) -> Self {
+        Self { scale: self.scale.clone(), shift: None, act: Activation::None }
+    }
+}

@@ -16,7 +16,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use zoo_core::{Backbone, FeatureInfo, FrameSize, Tally};
-use zoo_kernels::{Activation, Pool, Region, max_pool2d};
+use zoo_kernels::{Activation, Pool, Region, activated, max_pool2d};
 
 use crate::{ConvNormAct, ConvSpec, Statistics, Trunk};
 
@@ -248,17 +248,22 @@ impl ResNet {
         Ok(Self { stem, stages, linear_features: cfg.linear_features, levels })
     }
 
-    /// `xs`: `[B, 3, H, W]`, normalised. Shows each stage's output to `tap` and returns the last one,
-    /// `[B, C, H/32, W/32]` (rounded up at each of the five strides), after its ReLU.
-    fn forward(&self, xs: &Tensor, tap: &mut dyn FnMut(&Tensor)) -> Result<Tensor> {
+    /// `xs`: `[B, 3, H, W]`, normalised. Shows what comes out of the pool as `stem` and each stage's map by its
+    /// level's name, as [`Backbone::features`] gives them, and returns the last one, `[B, C, H/32, W/32]` (rounded up
+    /// at each of the five strides), after its ReLU.
+    ///
+    /// # Errors
+    /// If the input's shape does not fit, and what `see` returns.
+    pub fn forward(&self, xs: &Tensor, see: &mut dyn FnMut(&str, &Tensor) -> Result<()>) -> Result<Tensor> {
         let mut xs = max_pool2d(&self.stem.forward(xs)?, POOL)?;
-        for stage in &self.stages {
+        see("stem", &xs)?;
+        for (stage, level) in self.stages.iter().zip(&self.levels) {
             for residual in stage {
                 xs = residual.forward(&xs)?;
             }
-            tap(&xs);
+            see(&level.name, &xs)?;
             if self.linear_features {
-                xs = xs.relu()?;
+                xs = activated(&xs, Activation::Relu)?;
             }
         }
         Ok(xs)
@@ -267,7 +272,7 @@ impl ResNet {
 
 impl Trunk for ResNet {
     fn trunk(&self, xs: &Tensor) -> Result<Tensor> {
-        self.forward(xs, &mut |_| ())
+        self.forward(xs, &mut |_, _| Ok(()))
     }
 
     fn trunk_channels(&self) -> usize {
@@ -296,7 +301,12 @@ impl Trunk for ResNet {
 impl Backbone for ResNet {
     fn features(&self, xs: &Tensor) -> Result<Vec<Tensor>> {
         let mut maps = Vec::with_capacity(self.stages.len());
-        self.forward(xs, &mut |ys| maps.push(ys.clone()))?;
+        self.forward(xs, &mut |name, ys| {
+            if name != "stem" {
+                maps.push(ys.clone());
+            }
+            Ok(())
+        })?;
         Ok(maps)
     }
 

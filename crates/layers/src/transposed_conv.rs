@@ -111,8 +111,9 @@ impl TransposedConv {
             params: weights + outputs,
             macs: weights * input.area() as u64,
             bias_adds: outputs * output.area() as u64,
-            residual_adds: 0,
             outputs: outputs * output.area() as u64,
+            activated: if self.act == Activation::None { 0 } else { outputs * output.area() as u64 },
+            ..LayerCost::default()
         });
         output
     }

@@ -5,8 +5,8 @@ use candle_nn::{Conv2dConfig, Module, ModuleT, VarBuilder, batch_norm, conv2d, c
 use zoo_core::{FrameSize, Tally};
 use zoo_kernels::{Activation, Region};
 use zoo_layers::{
-    ConvNormAct, ConvSpec, InvertedResidual, Linear, Padding, Pointwise, SamePadding, SqueezeExcite,
-    ZeroBorder,
+    ConvNormAct, ConvSpec, InvertedResidual, Linear, Padding, Pointwise, SamePadding, SeparableConv,
+    SqueezeExcite, ZeroBorder,
 };
 
 use crate::support::{input, recorded, relative_difference, weights};
@@ -89,6 +89,77 @@ fn a_residual_is_added_before_the_activation() {
             let got = block.forward_region_add(&Region::whole(&xs).unwrap(), &residual).unwrap();
             let difference = relative_difference(&got, &want);
             assert!(difference < 1e-5, "{name}, {state}: {difference:.1e}");
+        }
+    }
+}
+
+#[test]
+fn a_bare_convolution_has_nothing_but_its_filter() {
+    for (name, spec) in specs() {
+        let vb = weights();
+        let plain = ConvNormAct::bare(spec, vb.clone()).unwrap();
+        let mut prepared = plain.clone();
+        prepared.prepare().unwrap();
+        let ConvSpec { in_channels, out_channels, kernel, stride, dilation, groups, .. } = spec;
+        let options =
+            Conv2dConfig { padding: kernel / 2 * dilation, stride, dilation, groups, ..Default::default() };
+        let conv = conv2d_no_bias(in_channels, out_channels, kernel, options, vb).unwrap();
+        let xs = input([2, 8, 9, 7]);
+        let ys = conv.forward(&xs).unwrap();
+        let want = spec.act.apply(&ys).unwrap();
+        for (state, block) in [("plain", &plain), ("prepared", &prepared)] {
+            let difference = relative_difference(&block.forward(&xs).unwrap(), &want);
+            assert!(difference < 1e-5, "{name}, {state}: {difference:.1e}");
+            if groups == in_channels && dilation == 1 {
+                continue;
+            }
+            let residual = (&ys * 0.5).unwrap();
+            let want = spec.act.apply(&(&ys * 1.5).unwrap()).unwrap();
+            let got = block.forward_region_add(&Region::whole(&xs).unwrap(), &residual).unwrap();
+            let difference = relative_difference(&got, &want);
+            assert!(difference < 1e-5, "{name}, {state}, with a residual: {difference:.1e}");
+        }
+        let mut tally = Tally::new();
+        plain.cost(FrameSize::new(9, 7), &mut tally);
+        let filter = (out_channels * in_channels / groups * kernel * kernel) as u64;
+        assert_eq!((tally.total().params, tally.total().bias_adds), (filter, 0), "{name}");
+    }
+}
+
+#[test]
+fn a_separable_convolution_is_its_two_parts() {
+    for (stride, act) in [(1, Activation::Relu), (2, Activation::None)] {
+        let vb = weights();
+        let spec = ConvSpec::dense3(8, 12, stride, EPS, act);
+        let mut block = SeparableConv::new(spec, vb.pp("filters"), vb.pp("mix"), vb.pp("norm")).unwrap();
+        let options = Conv2dConfig { padding: 1, stride, groups: 8, ..Default::default() };
+        let filters = conv2d_no_bias(8, 8, 3, options, vb.pp("filters")).unwrap();
+        let mix = conv2d_no_bias(8, 12, 1, Conv2dConfig::default(), vb.pp("mix")).unwrap();
+        let norm = batch_norm(12, EPS, vb.pp("norm")).unwrap();
+        for state in ["plain", "prepared"] {
+            // Once prepared, the last is large enough to go through both parts in one pass.
+            for size in [(9, 7), (1, 1), (190, 180)] {
+                let xs = input([1, 8, size.0, size.1]);
+                let ys =
+                    norm.forward_t(&mix.forward(&filters.forward(&xs).unwrap()).unwrap(), false).unwrap();
+                let residual = (&ys * -0.5).unwrap();
+                for (got, want) in [
+                    (block.forward(&xs).unwrap(), act.apply(&ys).unwrap()),
+                    (block.forward_add(&xs, &residual).unwrap(), act.apply(&(&ys * 0.5).unwrap()).unwrap()),
+                ] {
+                    let difference = relative_difference(&got, &want);
+                    assert!(difference < 1e-5, "{state}, stride {stride}, {size:?}: {difference:.1e}");
+                }
+            }
+            let mut tally = Tally::new();
+            let size = block.cost(FrameSize::new(9, 7), &mut tally);
+            let area = size.area() as u64;
+            assert_eq!(size, FrameSize::new(9_usize.div_ceil(stride), 7_usize.div_ceil(stride)));
+            assert_eq!((tally.total().params, tally.total().macs), (72 + 96 + 24, (72 + 96) * area));
+            let counts = tally.layers().iter().map(|layer| (layer.normed, layer.activated));
+            let activated = if act == Activation::None { 0 } else { 12 * area };
+            assert_eq!(counts.collect::<Vec<_>>(), [(0, 0), (12 * area, activated)]);
+            block.prepare().unwrap();
         }
     }
 }

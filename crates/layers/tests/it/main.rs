@@ -5,6 +5,7 @@ mod backbones;
 mod blocks;
 mod memory;
 mod mobilenet_v2;
+mod norm_act_conv;
 mod pyramid;
 mod support;
 mod training;

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use zoo_core::Backbone;
-use zoo_layers::{MobileNetV2, MobileNetV2Config, SamePadding, Tap, ZeroBorder};
+use zoo_core::{Backbone, FrameSize, Tally};
+use zoo_layers::{MobileNetV2, MobileNetV2Config, SamePadding, Tap, Trunk, ZeroBorder};
 
 #[test]
 fn channels_scale_as_the_two_conventions_say() {
@@ -52,4 +52,23 @@ fn taps_come_in_forward_order() {
     assert_eq!(taps[15..17], [Tap::Expansion(14), Tap::Feature(14)]);
     assert_eq!(taps.last(), Some(&Tap::Feature(18)));
     assert_eq!(taps.len(), 19 + 2);
+}
+
+#[test]
+fn without_the_last_convolution_all_maps_are_the_same() {
+    let vb = crate::support::weights();
+    let cfg = MobileNetV2Config::default();
+    let whole = MobileNetV2::new(&cfg, vb.clone()).unwrap();
+    let (asked, recorded) = crate::support::recorded(DType::F32);
+    let short = MobileNetV2::without_last(&cfg, recorded).unwrap();
+    assert!(!asked.lines().iter().any(|line| line.starts_with("features.18")));
+    assert_eq!((short.channels(), short.info()), (&whole.channels()[..18], whole.info()));
+    assert_eq!((short.trunk_channels(), whole.trunk_channels()), (320, 1280));
+    let xs = crate::support::input([1, 3, 33, 47]);
+    for (got, want) in short.features(&xs).unwrap().iter().zip(whole.features(&xs).unwrap()) {
+        assert_eq!(crate::support::relative_difference(got, &want), 0.0);
+    }
+    assert_eq!(short.trunk(&xs).unwrap().dims(), [1, 320, 2, 2]);
+    let sizes = |net: &MobileNetV2| net.cost(FrameSize::new(33, 47), &mut Tally::new());
+    assert_eq!(sizes(&short), sizes(&whole)[..18]);
 }
