@@ -16,6 +16,7 @@
 //! | edges E and the guiding net G | [`edge_map`], [`GuidingNet`] |
 //! | guided dynamic filtering, Equation 2 | [`Propagation::filter`] |
 //! | key frames every l frames | [`Schedule`], [`StreamState`] |
+//! | operations, Table 2 | [`operations`] |
 
 mod check;
 pub mod config;
@@ -26,10 +27,11 @@ mod net;
 mod propagation;
 mod stream;
 
-pub use check::parity;
+pub use check::{operations, parity};
 pub use config::{ChannelOrder, Channels, KeyframeScale, PropagationConfig, Schedule};
 pub use error::{Error, Result};
 pub use flow::{FlowKind, FlowNet};
+pub use keyframe::{Joins, KeyframeConfig, KeyframeKind, KeyframeNet};
 pub use net::{GsvNet, Step, Way};
 pub use propagation::{
     DelayKernels, EdgeMode, GuidingNet, IntraNet, KernelSize, Propagated, Propagation, edge_map, warp_scores,
@@ -39,4 +41,4 @@ pub use stream::{KeyReason, StreamState};
 pub use zoo_core::{FrameSize, ScoreNet};
 
 /// Looks at maps on the way, by name.
-pub(crate) type Probe<'a> = &'a mut dyn FnMut(&str, &candle_core::Tensor) -> candle_core::Result<()>;
+pub type Probe<'a> = &'a mut dyn FnMut(&str, &candle_core::Tensor) -> candle_core::Result<()>;

@@ -1,3 +1,6 @@
-//! What the nets are held against: golden files.
+//! What the nets are held against: golden files, and the paper's counts.
 
+mod operations;
 pub mod parity;
+
+pub use operations::operations;

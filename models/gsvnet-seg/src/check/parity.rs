@@ -1,5 +1,6 @@
 //! The golden cases that `zoo parity` runs for this crate.
 
+mod keyframe;
 mod propagation;
 
 use candle_core::{Result as CandleResult, Tensor};
@@ -15,6 +16,7 @@ const WARPED: Tolerance = Tolerance::Golden { max_rel_absmax: 4e-6, mean_rel_abs
 /// built.
 pub fn cases(prepared: bool) -> Vec<Case> {
     vec![
+        keyframe::case(prepared),
         propagation::light_flow(prepared),
         propagation::flownet_s(prepared),
         propagation::warp(),

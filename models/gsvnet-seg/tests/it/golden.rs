@@ -32,3 +32,23 @@ fn warp() {
 fn guided_filter() {
     passes("gsvnet_guided_filter.safetensors");
 }
+
+#[test]
+fn swiftnet_r18() {
+    passes("gsvnet_swiftnet_r18.safetensors");
+}
+
+#[test]
+fn swiftnet_r18_pyramid() {
+    passes("gsvnet_swiftnet_r18_pyramid.safetensors");
+}
+
+#[test]
+fn bisenet_r18() {
+    passes("gsvnet_bisenet_r18.safetensors");
+}
+
+#[test]
+fn bisenet_x39() {
+    passes("gsvnet_bisenet_x39.safetensors");
+}

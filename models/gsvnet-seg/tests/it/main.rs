@@ -3,6 +3,7 @@
 
 mod counts;
 mod golden;
+mod keyframe;
 mod propagation;
 mod stream;
 mod support;

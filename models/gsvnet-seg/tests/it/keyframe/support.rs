@@ -1,0 +1,44 @@
+//! Seeded nets and images.
+
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{VarBuilder, VarMap};
+use gsvnet_seg::{KeyframeConfig, KeyframeKind, KeyframeNet};
+use zoo_parity::{Gain, seeded};
+
+/// Factors that keep Xception39's deep chain of linear filters from growing without bound.
+fn gain(kind: KeyframeKind) -> Vec<Gain> {
+    match kind {
+        KeyframeKind::BisenetX39 => vec![Gain::Prefix("context_path.layer".to_owned(), 0.5)],
+        _ => vec![],
+    }
+}
+
+/// The seeded weights of a net.
+fn weights(kind: KeyframeKind) -> VarBuilder<'static> {
+    seeded::var_builder_with_gain(gain(kind), DType::F32, &Device::Cpu)
+}
+
+/// A net for `classes` classes with seeded weights.
+pub fn net(kind: KeyframeKind, classes: usize) -> KeyframeNet {
+    KeyframeNet::new(&KeyframeConfig::new(kind, classes), weights(kind)).unwrap()
+}
+
+/// The same, prepared.
+pub fn prepared(kind: KeyframeKind, classes: usize) -> KeyframeNet {
+    let mut net = net(kind, classes);
+    net.prepare().unwrap();
+    net
+}
+
+/// Gives every variable of `vars` its seeded value.
+pub fn seed(vars: &VarMap) {
+    for (name, var) in vars.data().lock().unwrap().iter() {
+        let values = seeded::value(name, var.dims()).unwrap();
+        var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu).unwrap()).unwrap();
+    }
+}
+
+/// Images of seeded noise.
+pub fn images(batch: usize, height: usize, width: usize) -> Tensor {
+    crate::support::noise("images", &[batch, 3, height, width])
+}
