@@ -12,7 +12,7 @@ use zoo_core::FrameSize;
 use zoo_hub::LoadOptions;
 
 use crate::exit::{Usage, note};
-use crate::models::patchwork;
+use crate::models::{gsvnet, patchwork};
 use crate::view_args::{SegmentArgs, ViewArgs};
 
 /// Where and how to compute.
@@ -202,6 +202,8 @@ pub struct RunArgs {
     pub segment: SegmentArgs,
     #[command(flatten)]
     pub patchwork: patchwork::StreamArgs,
+    #[command(flatten)]
+    pub gsvnet: gsvnet::GsvArgs,
     #[command(flatten)]
     pub weights: WeightArgs,
     #[command(flatten)]

@@ -27,6 +27,13 @@ pub fn zoo() -> ExitCode {
     exit::code(commands::run(&zoo.command, zoo.verbose > 0))
 }
 
+/// The demo binary `gsvnet-seg`.
+pub fn gsvnet_seg() -> ExitCode {
+    let demo = models::gsvnet::Demo::parse();
+    exit::start_log(demo.verbose, false);
+    exit::code(demo.run())
+}
+
 /// The demo binary `hyperseg`.
 pub fn hyperseg() -> ExitCode {
     let demo = models::hyperseg::Demo::parse();

@@ -2,6 +2,7 @@
 
 mod layout;
 mod pixels;
+mod snippet;
 
 use std::path::{Path, PathBuf};
 
@@ -121,6 +122,31 @@ impl LabelledSet {
         } else {
             pixels::of_numbers(&pair.labels, &self.classes, &self.limits)
         }
+    }
+
+    /// The `count` frames of the video before a labelled one, the nearest last; `None` if there are not so many.
+    ///
+    /// They are looked for in `frames`, or where the data set keeps them: Cityscapes in `leftImg8bit_sequence`, the
+    /// others among the labelled pictures.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn frames_before(
+        &self,
+        pair: &Pair,
+        frames: Option<&Path>,
+        count: usize,
+    ) -> Result<Option<Vec<PathBuf>>> {
+        let folder = frames.map_or_else(|| self.layout.video_of(&pair.image), Path::to_owned);
+        snippet::frames_before(&pair.image, &folder, count)
+    }
+
+    /// Reads a frame of a video within the set's limits.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read_frame(&self, frame: &Path) -> Result<Image> {
+        read_with(frame, &self.limits)
     }
 
     /// All pictures with their labels, each read when it is asked for. One that cannot be read is an `Err`, and the

@@ -16,29 +16,39 @@
 //! | edges E and the guiding net G | [`edge_map`], [`GuidingNet`] |
 //! | guided dynamic filtering, Equation 2 | [`Propagation::filter`] |
 //! | key frames every l frames | [`Schedule`], [`StreamState`] |
-//! | operations, Table 2 | [`operations`] |
+//! | parameters and operations, Table 2 | [`tables`], [`operations`] |
 
 mod check;
 pub mod config;
 mod error;
 pub mod flow;
 pub mod keyframe;
+mod model;
 mod net;
 mod propagation;
 mod stream;
+pub mod weights;
 
-pub use check::{operations, parity};
-pub use config::{ChannelOrder, Channels, KeyframeScale, PropagationConfig, Schedule};
+pub use check::{operations, parity, tables};
+pub use config::{
+    ChannelOrder, Channels, Config, KeyframeScale, ModelConfig, PictureConfig, Preset, PropagationConfig,
+    Schedule,
+};
 pub use error::{Error, Result};
 pub use flow::{FlowKind, FlowNet};
 pub use keyframe::{Joins, KeyframeConfig, KeyframeKind, KeyframeNet};
+pub use model::{GsvNetSeg, Segmented, Stream};
 pub use net::{GsvNet, Step, Way};
 pub use propagation::{
     DelayKernels, EdgeMode, GuidingNet, IntraNet, KernelSize, Propagated, Propagation, edge_map, warp_scores,
 };
 pub use stream::{KeyReason, StreamState};
+pub use weights::GsvWeights;
 
-pub use zoo_core::{FrameSize, ScoreNet};
+pub use zoo_core::{FrameSize, Image, ScoreNet, SegMap, Segmenter, Streaming};
+pub use zoo_hub::{LoadOptions, Pretrained};
+pub use zoo_kernels::keep_freed_memory;
+pub use zoo_vision as vision;
 
 /// Looks at maps on the way, by name.
 pub type Probe<'a> = &'a mut dyn FnMut(&str, &candle_core::Tensor) -> candle_core::Result<()>;

@@ -1,12 +1,13 @@
 //! Frames in, class maps out: the net with everything before and after it.
 
 use candle_core::{Device, Tensor};
+use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Image, ScoreNet, SegMap, Segmenter, Streaming};
 use zoo_kernels::on_pool;
 use zoo_layers::all_finite;
 use zoo_vision::{Resize, Resizer};
 
-use crate::config::{PictureConfig, low_size};
+use crate::config::{ModelConfig, PictureConfig, Schedule, low_size};
 use crate::error::Context as _;
 use crate::keyframe::KeyframeNet;
 use crate::net::{GsvNet, Step, Way};
@@ -68,12 +69,32 @@ impl Segmented {
     }
 }
 
+impl GsvNetSeg {
+    /// Builds the net from `vb`, on `vb`'s device, with ideal delay kernels and the default schedule.
+    ///
+    /// # Errors
+    /// If the configuration contradicts itself, or a tensor is missing or has another shape.
+    pub fn new(config: &ModelConfig, vb: VarBuilder) -> Result<Self> {
+        let device = vb.device().clone();
+        let net = GsvNet::new(&config.net, Schedule::default(), vb).context("building the net")?;
+        Self::around(net, config.pictures.clone(), device)
+    }
+
+    /// Prepares the net for inference; the loaders do.
+    ///
+    /// # Errors
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> candle_core::Result<()> {
+        self.net.prepare()
+    }
+}
+
 impl<N: ScoreNet> GsvNetSeg<N> {
     /// Frames for a net, on the device that it is on.
     ///
     /// # Errors
     /// If the labels are not as many as the net's classes, or the normalisation is none.
-    pub fn new(net: GsvNet<N>, pictures: PictureConfig, device: Device) -> Result<Self> {
+    pub fn around(net: GsvNet<N>, pictures: PictureConfig, device: Device) -> Result<Self> {
         pictures.validate(net.keyframe().classes())?;
         Ok(Self { net, pictures, device })
     }
@@ -97,7 +118,7 @@ impl<N: ScoreNet> GsvNetSeg<N> {
     ///
     /// # Errors
     /// If the schedule cannot be kept.
-    pub fn with_schedule(self, schedule: crate::Schedule) -> Result<Self> {
+    pub fn with_schedule(self, schedule: Schedule) -> Result<Self> {
         Ok(Self { net: self.net.with_schedule(schedule)?, ..self })
     }
 
@@ -111,8 +132,7 @@ impl<N: ScoreNet> GsvNetSeg<N> {
             return Err(Error::NotFinite { frame: size });
         }
         let labels = on_pool(|| step.labels(size)?.flatten_all()?.to_vec1()).context("labels")?;
-        let map =
-            SegMap::new(size, labels, self.pictures.labels.clone()).map_err(zoo_vision::Error::from)?;
+        let map = SegMap::new(size, labels, self.pictures.labels.clone()).map_err(zoo_vision::Error::from)?;
         Ok(Segmented { map, step })
     }
 }

@@ -6,8 +6,9 @@ use zoo_core::{FrameSize, ScoreNet, Tally};
 use zoo_kernels::{Interpolation, resize_argmax, resize2d};
 use zoo_layers::{Statistics, layer_span};
 
-use crate::config::{Channels, PropagationConfig, SMALLEST, Schedule, low_size};
+use crate::config::{Channels, Config, PropagationConfig, SMALLEST, Schedule, low_size};
 use crate::flow::FlowNet;
+use crate::keyframe::KeyframeNet;
 use crate::propagation::{DelayKernels, Propagated, Propagation, warp_scores};
 use crate::stream::{KeyReason, Next, StreamState};
 
@@ -16,7 +17,7 @@ const RESIZE: Interpolation = Interpolation::BilinearCorners;
 
 /// A net for key frames, and what carries its scores on from frame to frame.
 #[derive(Debug, Clone)]
-pub struct GsvNet<N> {
+pub struct GsvNet<N = KeyframeNet> {
     keyframe: N,
     flow: FlowNet,
     propagation: Propagation,
@@ -58,6 +59,14 @@ impl Step {
         }
     }
 
+    /// The scores of a frame of `size`, `[B, classes, H, W]`.
+    ///
+    /// # Errors
+    /// If a side is 0.
+    pub fn full_scores(&self, size: FrameSize) -> Result<Tensor> {
+        resized(&self.scores, size)
+    }
+
     /// The class of each pixel of a frame of `size`: the scores resized, and the largest of them. u8, `[B, H, W]`.
     ///
     /// # Errors
@@ -68,6 +77,30 @@ impl Step {
     }
 }
 
+fn resized(map: &Tensor, FrameSize { height, width }: FrameSize) -> Result<Tensor> {
+    resize2d(map, (height, width), RESIZE)
+}
+
+impl GsvNet<KeyframeNet> {
+    /// With a net for key frames of this crate. `vb` holds that one under `segnet` and what [`GsvNet::around`]'s does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new(cfg: &Config, schedule: Schedule, vb: VarBuilder) -> Result<Self> {
+        let keyframe = KeyframeNet::new(&cfg.keyframe, vb.pp("segnet"))?;
+        Self::around(keyframe, &cfg.propagation, schedule, vb)
+    }
+
+    /// Folds norms and packs weights, of the key frames' net too. Inference only.
+    ///
+    /// # Errors
+    /// If candle cannot compute the folded weights.
+    pub fn prepare(&mut self) -> Result<()> {
+        self.keyframe.prepare()?;
+        self.prepare_propagation()
+    }
+}
+
 impl<N: ScoreNet> GsvNet<N> {
     /// Around any net that scores classes, with ideal delay kernels. `vb` holds the flow net under `ofnet` and the rest
     /// under `grm`.
@@ -75,10 +108,21 @@ impl<N: ScoreNet> GsvNet<N> {
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn around(keyframe: N, cfg: &PropagationConfig, schedule: Schedule, vb: VarBuilder) -> Result<Self> {
+        Self::of_parts(keyframe, cfg, schedule, vb.pp("ofnet"), vb.pp("grm"))
+    }
+
+    /// [`GsvNet::around`] with the flow net's tensors and the rest's by themselves.
+    pub(crate) fn of_parts(
+        keyframe: N,
+        cfg: &PropagationConfig,
+        schedule: Schedule,
+        flow: VarBuilder,
+        rest: VarBuilder,
+    ) -> Result<Self> {
         schedule.validate().map_err(candle_core::Error::wrap)?;
         Ok(Self {
-            flow: FlowNet::new(cfg.flow, vb.pp("ofnet"))?,
-            propagation: Propagation::new(cfg, keyframe.classes(), vb.pp("grm"))?,
+            flow: FlowNet::new(cfg.flow, flow)?,
+            propagation: Propagation::new(cfg, keyframe.classes(), rest)?,
             keyframe,
             channels: cfg.channels,
             schedule,
@@ -179,8 +223,17 @@ impl<N: ScoreNet> GsvNet<N> {
                 frame.dims()
             ),
         }
-        let resized = |to: FrameSize| resize2d(frame, (to.height, to.width), RESIZE);
-        self.step(resized(low_size(size))?, || resized(self.schedule.scale.of(size)), state)
+        self.step(resized(frame, low_size(size))?, || resized(frame, self.schedule.scale.of(size)), state)
+    }
+
+    /// What the key frames' net makes of a frame, at its scale and in its own resolution.
+    ///
+    /// # Errors
+    /// If the net does not take the frame.
+    pub fn key_logits(&self, frame: &Tensor) -> Result<Tensor> {
+        let (_, _, h, w) = frame.dims4()?;
+        let key = resized(frame, self.schedule.scale.of(FrameSize::new(h, w)))?;
+        self.keyframe.scores(&self.channels.keyframe.of_rgb(&key)?)
     }
 
     /// [`GsvNet::push`] of a frame in two sizes: its eighth, and what a key frame's net is given, which is asked for
@@ -214,7 +267,7 @@ impl<N: ScoreNet> GsvNet<N> {
     /// If the net does not take the frame.
     pub fn key_scores(&self, frame: &Tensor, low: FrameSize) -> Result<Tensor> {
         let logits = self.keyframe.scores(&self.channels.keyframe.of_rgb(frame)?)?;
-        resize2d(&logits, (low.height, low.width), RESIZE)
+        resized(&logits, low)
     }
 
     /// Scores of a frame from those of the one before it. `low` and `before` are eighths of the two frames,

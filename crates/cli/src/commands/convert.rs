@@ -18,6 +18,10 @@ pub struct ConvertArgs {
     /// The checkpoint, of either PyTorch container
     #[arg(value_name = "FILE.pth")]
     file: PathBuf,
+    /// Another checkpoint with a part of the same net; give it once for each (gsvnet-seg: the key frames' net, and the
+    /// rest)
+    #[arg(long, value_name = "FILE.pth", requires = "arch", conflicts_with = "key")]
+    and: Vec<PathBuf>,
     /// Hold it against this model, as `zoo info` lists them; refused if it does not fit [default: the model
     /// that the file says it is of, if it says]
     #[arg(long, value_name = "MODEL")]
@@ -44,7 +48,11 @@ pub fn run(args: &ConvertArgs) -> Result<Outcome> {
     let arch = args.arch.as_deref().map(models::find).transpose()?;
     let file = TorchFile::open(&args.file)?;
     let arch = arch.or_else(|| models::recognise(&file));
-    let mut state = file.state_dict(args.key.as_deref())?;
+    let others = args.and.iter().map(|path| TorchFile::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut state = match &arch {
+        Some(chosen) => chosen.model.state_dict(&file, &others, args.key.as_deref())?,
+        None => file.state_dict(args.key.as_deref())?,
+    };
     state.check_finite()?;
     let config = match &arch {
         Some(chosen) => chosen.model.convert(chosen.preset, &file, &mut state)?,

@@ -9,7 +9,7 @@ use zoo_vision::Layout;
 
 use crate::args::{ComputeArgs, WeightArgs, at_least_one};
 use crate::exit::Outcome;
-use crate::models::{self, patchwork};
+use crate::models::{self, gsvnet, patchwork};
 use crate::view_args::{SegmentArgs, ViewArgs, refuse};
 
 /// What to measure on what.
@@ -50,6 +50,12 @@ pub struct EvalArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// The frames of the videos that labelled pictures are frames of, for gsvnet-seg [default: Cityscapes'
+    /// leftImg8bit_sequence; of the others the labelled pictures themselves]
+    #[arg(long, value_name = "DIR", requires = "data")]
+    pub frames: Option<PathBuf>,
+    #[command(flatten)]
+    pub key_frames: gsvnet::ScheduleArgs,
     #[command(flatten)]
     pub view: ViewArgs,
     #[command(flatten)]
@@ -64,7 +70,14 @@ impl EvalArgs {
     /// A model that does not label pixels has none of these options.
     pub fn refuse_labelled_data(&self, model: &str) -> Result<()> {
         refuse(model, &[("--data", self.data.is_some())])?;
+        self.refuse_videos(model)?;
         self.segment.refuse_for(model)
+    }
+
+    /// A model that knows no key frames has none of these options.
+    pub fn refuse_videos(&self, model: &str) -> Result<()> {
+        refuse(model, &[("--frames", self.frames.is_some())])?;
+        self.key_frames.refuse_for(model)
     }
 
     /// A model that only labels pixels has none of the other models' options.

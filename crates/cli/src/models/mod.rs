@@ -1,6 +1,7 @@
 //! The models that the commands know. A new one is a module here and a line in [`all`].
 
 mod classifiers;
+pub mod gsvnet;
 pub mod hyperseg;
 pub mod patchwork;
 mod segmentation;
@@ -61,6 +62,21 @@ pub trait Model: Sync {
         false
     }
 
+    /// The tensors of a PyTorch file, under the names that the net asks for, or of several files with a part of it
+    /// each.
+    ///
+    /// # Errors
+    /// If the parts do not make up a net, or there are some and it has none.
+    fn state_dict(&self, file: &TorchFile, others: &[TorchFile], key: Option<&str>) -> Result<StateDict> {
+        if !others.is_empty() {
+            return Err(Usage::error(format_args!(
+                "{} has no option --and: its weights are one file",
+                self.name()
+            )));
+        }
+        Ok(file.state_dict(key)?)
+    }
+
     /// `zoo convert`: as [`Model::fit`], for a PyTorch file, which may describe itself, and whose tensors may
     /// be more than a net asks for.
     ///
@@ -78,7 +94,7 @@ pub trait Model: Sync {
 
 /// All models.
 pub fn all() -> impl Iterator<Item = &'static dyn Model> {
-    let papers: [&dyn Model; 2] = [&patchwork::Patchwork, &hyperseg::HyperSeg];
+    let papers: [&dyn Model; 3] = [&patchwork::Patchwork, &gsvnet::Gsv, &hyperseg::HyperSeg];
     papers.into_iter().chain(classifiers::ALL.iter().map(|model| model as &dyn Model))
 }
 

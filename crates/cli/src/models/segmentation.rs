@@ -27,6 +27,43 @@ struct Report<'a> {
     scores: SegmentationScores,
 }
 
+/// A labelled data set as the command line names it.
+pub struct Data<'a> {
+    pub at: &'a Path,
+    pub layout: Layout,
+    pub split: &'a str,
+    pub set: LabelledSet,
+    /// How many pictures of it count.
+    pub pictures: usize,
+}
+
+impl<'a> Data<'a> {
+    /// Opens it for a model of the classes `legend`.
+    pub fn open(legend: &[SegClass], args: &'a EvalArgs) -> Result<Self> {
+        let Some(at) = args.data.as_deref() else {
+            return Err(Usage::error(
+                "expected --data DIR, a folder laid out as CamVid, Cityscapes or PASCAL VOC",
+            ));
+        };
+        let layout = args.layout.map_or_else(|| Layout::detect(at), Ok)?;
+        let split = args.split.as_deref().unwrap_or(layout.default_split());
+        let set = LabelledSet::open(at, layout, split, layout.classes_for(legend)?)
+            .with_context(|| format!("opening {} as {layout}, part {split}", at.display()))?;
+        let pictures = set.len().min(args.limit.unwrap_or(usize::MAX));
+        Ok(Self { at, layout, split, set, pictures })
+    }
+
+    /// An empty matrix of its classes.
+    pub fn matrix(&self) -> Result<ConfusionMatrix> {
+        matrix_of(&self.set)
+    }
+}
+
+fn matrix_of(set: &LabelledSet) -> Result<ConfusionMatrix> {
+    let classes = u8::try_from(set.classes().len()).context("classes of a data set")?;
+    Ok(ConfusionMatrix::new(classes, Some(SegMap::IGNORED)))
+}
+
 /// Measures what `segment`, a model of the classes `legend`, makes of a labelled data set.
 pub fn eval(
     legend: &[SegClass],
@@ -34,21 +71,17 @@ pub fn eval(
     args: &EvalArgs,
     segment: impl FnMut(&[Image]) -> Result<Vec<SegMap>>,
 ) -> Result<()> {
-    let Some(data) = args.data.as_deref() else {
-        return Err(Usage::error(
-            "expected --data DIR, a folder laid out as CamVid, Cityscapes or PASCAL VOC",
-        ));
-    };
-    let layout = args.layout.map_or_else(|| Layout::detect(data), Ok)?;
-    let split = args.split.as_deref().unwrap_or(layout.default_split());
-    let set = LabelledSet::open(data, layout, split, layout.classes_for(legend)?)
-        .with_context(|| format!("opening {} as {layout}, part {split}", data.display()))?;
-    let pictures = set.len().min(args.limit.unwrap_or(usize::MAX));
-    let matrix = confusion(&set, pictures, segment)?;
-    let name = |class: usize| legend.get(class).map_or_else(String::new, |class| class.name.to_string());
+    let data = Data::open(legend, args)?;
+    let matrix = confusion(&data.set, data.pictures, segment)?;
+    let scores = matrix.summary(rule, name_of(legend));
+    let Data { at, layout, split, pictures, .. } = data;
     let weights = args.weights.random.then_some("random weights");
-    let scores = matrix.summary(rule, name);
-    print(&Report { data, layout, split, pictures, iou_rule: rule, weights, scores }, args.json)
+    print(&Report { data: at, layout, split, pictures, iou_rule: rule, weights, scores }, args.json)
+}
+
+/// What a class is called.
+pub fn name_of(legend: &[SegClass]) -> impl Fn(usize) -> String {
+    |class| legend.get(class).map_or_else(String::new, |class| class.name.to_string())
 }
 
 /// What is predicted of the first pictures, counted against their labels. One that cannot be read ends it: the mean
@@ -58,8 +91,7 @@ fn confusion(
     pictures: usize,
     mut segment: impl FnMut(&[Image]) -> Result<Vec<SegMap>>,
 ) -> Result<ConfusionMatrix> {
-    let classes = u8::try_from(set.classes().len()).context("classes of a data set")?;
-    let mut matrix = ConfusionMatrix::new(classes, Some(SegMap::IGNORED));
+    let mut matrix = matrix_of(set)?;
     let progress = Progress::new(Some(pictures), set.classes().name());
     for labelled in set.iter().take(pictures) {
         let labelled = labelled?;
@@ -80,6 +112,18 @@ fn print(report: &Report, json: bool) -> Result<()> {
         return Ok(());
     }
     let Report { layout, split, pictures, weights, scores, .. } = report;
+    let table = table(scores);
+    let caveat = weights.map(|weights| format!("; {weights}")).unwrap_or_default();
+    writeln!(
+        out,
+        "{table}\n{layout}, {split}: {pictures} pictures, pixel accuracy {}{caveat}",
+        number(scores.pixel_accuracy, 4)
+    )?;
+    Ok(())
+}
+
+/// A row a class, and the means.
+pub fn table(scores: &SegmentationScores) -> Table {
     let mut table = Table::new(["class", "IoU", "accuracy", "of the pixels"]);
     for class in &scores.classes {
         table.row([
@@ -90,13 +134,7 @@ fn print(report: &Report, json: bool) -> Result<()> {
         ]);
     }
     table.row(["mean".to_owned(), number(scores.mean_iou, 4), number(scores.mean_accuracy, 4)]);
-    let caveat = weights.map(|weights| format!("; {weights}")).unwrap_or_default();
-    writeln!(
-        out,
-        "{table}\n{layout}, {split}: {pictures} pictures, pixel accuracy {}{caveat}",
-        number(scores.pixel_accuracy, 4)
-    )?;
-    Ok(())
+    table
 }
 
 #[cfg(test)]

@@ -164,6 +164,29 @@ impl StateDict {
         &self.skipped
     }
 
+    /// The same under names that begin with `prefix`.
+    #[must_use]
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        let named = |(name, tensor): (String, StoredTensor)| (format!("{prefix}{name}"), tensor);
+        self.tensors = self.tensors.into_iter().map(named).collect();
+        self
+    }
+
+    /// Adds the tensors of another dictionary, for a net whose parts are in several files.
+    ///
+    /// # Errors
+    /// The first name that both have.
+    pub fn join(&mut self, other: Self) -> std::result::Result<(), String> {
+        for (name, tensor) in other.tensors {
+            if self.tensors.contains_key(&name) {
+                return Err(name);
+            }
+            self.tensors.insert(name, tensor);
+        }
+        self.skipped.extend(other.skipped);
+        Ok(())
+    }
+
     /// Leaves out the tensors of these names, with a word on what they are.
     pub fn leave_out(&mut self, what: &str, which: impl Fn(&str) -> bool) {
         let skipped = &mut self.skipped;

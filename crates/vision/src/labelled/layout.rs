@@ -16,6 +16,8 @@ use crate::{Error, Result};
 /// Cityscapes' endings of a picture and of its labels.
 const CITYSCAPES_PICTURE: &str = "_leftImg8bit";
 const CITYSCAPES_LABELS: &str = "_gtFine_labelIds";
+/// Its folder of pictures.
+const CITYSCAPES_FOLDER: &str = "leftImg8bit";
 /// CamVid's ending of labels.
 const CAMVID_LABELS: &str = "_L";
 
@@ -122,6 +124,19 @@ impl Layout {
         }
     }
 
+    /// The folder of the video that a picture is a frame of.
+    pub(super) fn video_of(self, picture: &Path) -> PathBuf {
+        let folder = picture.parent().unwrap_or(Path::new("."));
+        if self != Self::Cityscapes {
+            return folder.to_owned();
+        }
+        let parts = folder.iter().map(|part| match part.to_str() {
+            Some(CITYSCAPES_FOLDER) => "leftImg8bit_sequence".as_ref(),
+            _ => part,
+        });
+        parts.collect()
+    }
+
     /// Whether labels are colours, else they are numbers.
     pub(super) fn in_color(self) -> bool {
         self == Self::CamVid
@@ -140,7 +155,7 @@ impl Layout {
             }
             Self::Cityscapes => {
                 let (pictures, labels) =
-                    (root.join("leftImg8bit").join(split), root.join("gtFine").join(split));
+                    (root.join(CITYSCAPES_FOLDER).join(split), root.join("gtFine").join(split));
                 let in_cities = |folder: &Path, ending| -> Result<Stems> {
                     let mut all = Stems::new();
                     for (_, city) in folders(folder)? {

@@ -2,5 +2,6 @@
 
 mod operations;
 pub mod parity;
+pub mod tables;
 
 pub use operations::operations;

@@ -1,6 +1,7 @@
 //! The golden cases that `zoo parity` runs for this crate.
 
 mod keyframe;
+mod pipeline;
 mod propagation;
 
 use candle_core::{Result as CandleResult, Tensor};
@@ -21,6 +22,7 @@ pub fn cases(prepared: bool) -> Vec<Case> {
         propagation::flownet_s(prepared),
         propagation::warp(),
         propagation::guided_filter(prepared),
+        pipeline::case(prepared),
     ]
 }
 

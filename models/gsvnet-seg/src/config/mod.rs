@@ -1,10 +1,17 @@
 //! What is built, and when key frames come.
 
+mod pictures;
+mod presets;
+
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use zoo_core::FrameSize;
 
+pub use pictures::PictureConfig;
+pub use presets::Preset;
+
 use crate::flow::FlowKind;
+use crate::keyframe::KeyframeConfig;
 use crate::propagation::{EdgeMode, KernelSize};
 use crate::{Error, Result};
 
@@ -70,6 +77,32 @@ pub struct PropagationConfig {
     pub edge_mode: EdgeMode,
     /// Which way round the nets' inputs are.
     pub channels: Channels,
+}
+
+/// The whole net.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The key frames' net.
+    pub keyframe: KeyframeConfig,
+    /// What carries its scores on.
+    #[serde(default)]
+    pub propagation: PropagationConfig,
+}
+
+/// All that a [`GsvNetSeg`](crate::GsvNetSeg) is built from. `zoo convert` writes both parts to `config.json`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// The net.
+    pub net: Config,
+    /// Its frames and classes.
+    pub pictures: PictureConfig,
+}
+
+impl From<Preset> for ModelConfig {
+    fn from(preset: Preset) -> Self {
+        Self { net: preset.config(), pictures: preset.pictures() }
+    }
 }
 
 /// How large a key frame's net sees it.

@@ -113,12 +113,27 @@ impl Propagation {
     /// If the shapes do not fit.
     pub fn forward(&self, low: &Tensor, warped: &Tensor) -> Result<Propagated> {
         let intra = self.intra.forward(low)?;
-        let edges = edge_map(warped, self.edge_mode)?;
-        let raw = self.guide.forward(&intra, &edges)?;
-        let _span = layer_span("filtering");
-        let weights = channel_shares(&raw, SHARES_EPS)?;
+        let edges = self.edges(warped)?;
+        let weights = self.weights(&intra, &edges)?;
         let scores = self.filter(warped, &weights, &intra)?;
         Ok(Propagated { intra, edges, weights, scores })
+    }
+
+    /// E of the warped scores, `[B, 1, h, w]`.
+    ///
+    /// # Errors
+    /// As [`edge_map`].
+    pub fn edges(&self, warped: &Tensor) -> Result<Tensor> {
+        edge_map(warped, self.edge_mode)
+    }
+
+    /// w: what the guiding net makes of f and E, as shares of their sum, `[B, kernels + 2, h, w]`; all zero where it
+    /// gives nothing.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn weights(&self, intra: &Tensor, edges: &Tensor) -> Result<Tensor> {
+        channel_shares(&self.guide.forward(intra, edges)?, SHARES_EPS)
     }
 
     /// `S(c, p) = Σ_d w_d(p) · candidate_d(c, p)`: guided dynamic filtering, Equation 2. `weights`:
@@ -127,6 +142,7 @@ impl Propagation {
     /// # Errors
     /// If the shapes do not fit.
     pub fn filter(&self, warped: &Tensor, weights: &Tensor, intra: &Tensor) -> Result<Tensor> {
+        let _span = layer_span("filtering");
         let (weights, candidates) = self.kernels.merge(weights)?;
         varying_conv2d(warped, &weights, intra, &candidates)
     }
@@ -138,8 +154,13 @@ impl Propagation {
         self.kernels.cost(low, self.classes, tally);
     }
 
-    /// The guiding net, for those who look inside.
-    pub(crate) fn guide(&self) -> &GuidingNet {
+    /// φ.
+    pub fn intra_net(&self) -> &IntraNet {
+        &self.intra
+    }
+
+    /// G.
+    pub fn guiding_net(&self) -> &GuidingNet {
         &self.guide
     }
 }

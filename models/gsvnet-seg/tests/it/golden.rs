@@ -52,3 +52,8 @@ fn bisenet_r18() {
 fn bisenet_x39() {
     passes("gsvnet_bisenet_x39.safetensors");
 }
+
+#[test]
+fn pipeline() {
+    passes("gsvnet_pipeline_swiftnet_l4.safetensors");
+}

@@ -27,6 +27,7 @@ const OWN_OR_RANDOM: &str =
 /// Runs all inputs, clips frame by frame.
 pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     args.patchwork.refuse_for(NAME)?;
+    args.gsvnet.refuse_for(NAME)?;
     let device = args.compute.start()?;
     let model = loaded(preset, &args.weights, &device)?;
     let model = looking(model, &args.view, &args.segment)?;
@@ -49,6 +50,7 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
 /// IoU on a labelled data set.
 pub fn eval(preset: Option<Preset>, args: &EvalArgs) -> Result<()> {
     args.refuse_all_but_labelled_data(NAME)?;
+    args.refuse_videos(NAME)?;
     let device = args.compute.start()?;
     let model = loaded(preset, &args.weights, &device)?;
     let model = looking(model, &args.view, &args.segment)?;

@@ -97,7 +97,7 @@ fn filter_outputs(golden: &Golden, device: &Device, prepared: bool) -> Result<Ou
     let warped = golden.tensor("given_seg", device)?;
     let steps = net.forward(&low, &warped)?;
     let raw = probe_into(&mut outputs, golden, |probe| {
-        net.guide().forward_probed(&steps.intra, &steps.edges, probe)
+        net.guiding_net().forward_probed(&steps.intra, &steps.edges, probe)
     })?;
     outputs.push("argmax", &warped.argmax_keepdim(1)?)?;
     outputs.push("intra", &steps.intra)?;
