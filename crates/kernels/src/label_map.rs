@@ -14,9 +14,9 @@ const MAX_CLASSES: usize = 256;
 /// The class with the largest score at each pixel, once the scores `xs`, `[B, C, H, W]`, are resized: u8
 /// `[B, height, width]`. Of equal scores the first wins; one that is not a number never does.
 ///
-/// On the CPU the resized scores are never held: where all four neighbours of a pixel have the same best class, so has
-/// every mixture of them, and elsewhere one pixel's scores are made at a time. Labels are those of [`resize2d`] and an
-/// argmax, except where rounding alone makes two scores equal.
+/// On the CPU the resized scores are never held. Between four neighbours only the classes can win that no other beats at
+/// all four of them: one, most often, and else two or three, whose mixtures alone are computed. Labels are those of
+/// [`resize2d`] and an argmax, except where rounding alone makes two scores equal.
 ///
 /// # Errors
 /// If `xs` is not a map, has more than 256 classes, or a size is 0.
@@ -69,59 +69,127 @@ impl<'a> Scores<'a> {
 
         let mut labels = vec![0; batch * rows.outputs() * columns.outputs()];
         let lines = items_per_task(batch * rows.outputs(), columns.outputs() * self.classes);
+        let runs = runs(columns);
         share_chunks(&mut labels, lines * columns.outputs(), |task, labels| {
-            let mut mixed = vec![0.0; self.classes];
+            let mut band = Band::default();
             for (i, labels) in labels.chunks_exact_mut(columns.outputs()).enumerate() {
                 let line = task * lines + i;
                 let (image, output) = (line / rows.outputs(), line % rows.outputs());
-                self.line(image, rows.of(output), columns, &own, &mut mixed, labels);
+                let rows = rows.of(output);
+                let start = |&(row, _): &Tap| (image * self.height + row) * self.width;
+                let between = (start(&rows[0]), start(&rows[rows.len() - 1]));
+                if band.between != Some(between) {
+                    self.fill(&mut band, between, &runs, &own);
+                }
+                self.line(&band, rows, columns, &runs, labels);
             }
         });
         labels
     }
 
-    /// One line of labels. A row or column of scores is one tap, or two with their weights.
-    fn line(
-        &self,
-        image: usize,
-        rows: &[Tap],
-        columns: &Taps,
-        own: &[u8],
-        mixed: &mut [f32],
-        labels: &mut [u8],
-    ) {
-        let start = |&(row, _): &Tap| (image * self.height + row) * self.width;
-        let (upper, lower) = (start(&rows[0]), start(&rows[rows.len() - 1]));
-        for (x, label) in labels.iter_mut().enumerate() {
-            let taps = columns.of(x);
-            let (left, right) = (taps[0].0, taps[taps.len() - 1].0);
-            let first = own[upper + left];
-            let all = [own[upper + right], own[lower + left], own[lower + right]];
-            *label = if all == [first; 3] { first } else { self.mixed(image, rows, taps, mixed) };
+    fn at(&self, pixel: usize) -> &'a [f32] {
+        &self.values[pixel * self.classes..][..self.classes]
+    }
+
+    /// Finds the classes that can win between two rows of scores.
+    fn fill(&self, band: &mut Band, (upper, lower): (usize, usize), runs: &[Run], own: &[u8]) {
+        band.between = Some((upper, lower));
+        band.classes.clear();
+        band.ends.clear();
+        for run in runs {
+            let corners = [upper + run.left, upper + run.right, lower + run.left, lower + run.right];
+            let best = corners.map(|corner| own[corner]);
+            if best == [best[0]; 4] {
+                band.classes.push(best[0]);
+            } else {
+                let corners = corners.map(|corner| self.at(corner));
+                let beaten = |class: usize| {
+                    best.iter().map(|&other| usize::from(other)).any(|other| {
+                        let mut pairs = corners.iter().map(|scores| (scores[other], scores[class]));
+                        if other < class { pairs.all(|(a, b)| a >= b) } else { pairs.all(|(a, b)| a > b) }
+                    })
+                };
+                let all = (0..self.classes).filter(|&class| !beaten(class));
+                band.classes.extend(all.map(|class| class as u8));
+            }
+            band.ends.push(band.classes.len());
         }
     }
 
-    /// The best class where the neighbours disagree: rows are mixed first, as [`resize2d`] does.
-    fn mixed(&self, image: usize, rows: &[Tap], columns: &[Tap], scores: &mut [f32]) -> u8 {
-        let at = |row: usize, column: usize| {
-            let pixel = (image * self.height + row) * self.width + column;
-            &self.values[pixel * self.classes..][..self.classes]
+    /// One line of labels.
+    fn line(&self, band: &Band, rows: &[Tap], columns: &Taps, runs: &[Run], labels: &mut [u8]) {
+        let Some((upper, lower)) = band.between else { return };
+        let (wa, wb) = (rows[0].1 as f32, rows[rows.len() - 1].1 as f32);
+        // Rows are mixed first, as `resize2d` does.
+        let down = |column: usize, class: u8| {
+            let at = |row: usize| self.values[(row + column) * self.classes + usize::from(class)];
+            if rows.len() == 2 { wa * at(upper) + wb * at(lower) } else { at(upper) }
         };
-        let down = |column: usize| {
-            let (upper, lower) = (rows[0], rows[rows.len() - 1]);
-            let (a, b) = (at(upper.0, column), at(lower.0, column));
-            let (wa, wb) = (upper.1 as f32, lower.1 as f32);
-            let two = rows.len() == 2;
-            move |class: usize| if two { wa * a[class] + wb * b[class] } else { a[class] }
-        };
-        let (left, right) = (columns[0], columns[columns.len() - 1]);
-        let (wl, wr) = (left.1 as f32, right.1 as f32);
-        let (a, b) = (down(left.0), down(right.0));
-        for (class, score) in scores.iter_mut().enumerate() {
-            *score = if columns.len() == 2 { wl * a(class) + wr * b(class) } else { a(class) };
+        let mut from = 0;
+        for (run, &end) in runs.iter().zip(&band.ends) {
+            let classes = &band.classes[from..end];
+            from = end;
+            let labels = &mut labels[run.first..run.end];
+            if let [class] = *classes {
+                labels.fill(class);
+                continue;
+            }
+            let mut best = [f32::NEG_INFINITY; LONGEST];
+            for (i, labels) in labels.chunks_mut(LONGEST).enumerate() {
+                let first = run.first + i * LONGEST;
+                best.fill(f32::NEG_INFINITY);
+                labels.fill(0);
+                for &class in classes {
+                    let (left, right) = (down(run.left, class), down(run.right, class));
+                    for ((label, best), x) in labels.iter_mut().zip(&mut best).zip(first..) {
+                        let taps = columns.of(x);
+                        let score = match *taps {
+                            [(_, wl), (_, wr)] => wl as f32 * left + wr as f32 * right,
+                            _ => left,
+                        };
+                        if score > *best {
+                            (*best, *label) = (score, class);
+                        }
+                    }
+                }
+            }
         }
-        best(scores)
     }
+}
+
+/// Pixels of a run that are compared at a time.
+const LONGEST: usize = 16;
+
+/// Outputs of a line between the same two columns.
+struct Run {
+    first: usize,
+    end: usize,
+    left: usize,
+    right: usize,
+}
+
+fn runs(columns: &Taps) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for x in 0..columns.outputs() {
+        let taps = columns.of(x);
+        let (left, right) = (taps[0].0, taps[taps.len() - 1].0);
+        match runs.last_mut() {
+            Some(run) if (run.left, run.right) == (left, right) => run.end = x + 1,
+            _ => runs.push(Run { first: x, end: x + 1, left, right }),
+        }
+    }
+    runs
+}
+
+/// The classes that can win between two rows of scores.
+#[derive(Default)]
+struct Band {
+    /// The rows' first pixels.
+    between: Option<(usize, usize)>,
+    /// Run by run.
+    classes: Vec<u8>,
+    /// Where each run's end.
+    ends: Vec<usize>,
 }
 
 /// The first of the largest scores.
