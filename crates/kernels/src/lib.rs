@@ -23,7 +23,7 @@
 //!
 //! | operation | backward | in place |
 //! |---|---|---|
-//! | [`PackedConv`], [`PackedDepthwise`], [`PackedLinear`], [`inverted_residual`] | (inference) | |
+//! | [`PackedConv`], [`PackedDepthwise`], [`PackedLinear`], [`inverted_residual`], [`lateral`] | (inference) | |
 //! | [`attention`] | all operands, through candle's matrix products | |
 //! | [`layer_norm`], [`channel_norm`] | input, weight and bias | |
 //! | [`softmax`] | input and bias | |
@@ -57,7 +57,7 @@
 //! | the innermost loop of every dense product | `packed/tile.rs` |
 //! | which instruction set runs | `isa.rs`, `simd.rs` |
 //! | where Winograd's filtering is worth it, and who may forbid it | `packed/{winograd,winograd_switch}.rs` |
-//! | convolutions on packed weights | `packed/{conv/,winograd,depthwise,inverted_residual,linear}.rs` |
+//! | convolutions on packed weights | `packed/{conv/,winograd,depthwise,inverted_residual,lateral,linear}.rs` |
 //! | how work is shared out over threads | `threads.rs` |
 //! | convolutions with gradients | `packed/gradient.rs`, `depthwise.rs` |
 //! | operations that take any float type, with gradients | built on `operation.rs` |
@@ -120,8 +120,8 @@ pub use memory::keep_freed_memory;
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
 pub use packed::{
-    ConvOptions, PackedBlock, PackedConv, PackedDepthwise, PackedLinear, conv2d, inverted_residual,
-    without_winograd,
+    ConvOptions, LateralNorm, PackedBlock, PackedConv, PackedDepthwise, PackedLinear, conv2d,
+    inverted_residual, lateral, without_winograd,
 };
 pub use patchwise::{
     Halo, LevelConvs, LevelStage, Patchwise, PatchwiseLevel, WeightOrder, patches_with_halo,

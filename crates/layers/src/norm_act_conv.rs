@@ -1,10 +1,10 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, LayerCost, Tally};
-use zoo_kernels::{Activation, Region, channel_affine};
+use zoo_kernels::{Activation, Interpolation, LateralNorm, Region, channel_affine, lateral};
 
 use crate::span::layer_span;
-use crate::{BatchNorm, ChannelAffine, ConvNormAct, ConvSpec, Statistics};
+use crate::{BatchNorm, ChannelAffine, ConvNormAct, ConvSpec, Statistics, resize_like};
 
 /// Batch norm → activation → convolution, with or without a bias: the other way round from [`ConvNormAct`], so that
 /// the norm cannot be folded into its own convolution.
@@ -120,6 +120,27 @@ impl NormActConv {
     /// As there, and if the residual does not fit.
     pub fn forward_add(&self, xs: &Tensor, residual: &Tensor) -> Result<Tensor> {
         self.conv.forward_region_add(&Region::whole(&self.enter(xs)?)?, residual)
+    }
+
+    /// The 1×1 convolution of the finer map `xs` plus the coarser map `coarse`, `[B, C', h, w]`, resized to its size: a
+    /// rung of a ladder. Once prepared it is one pass over the two.
+    ///
+    /// # Errors
+    /// If the convolution changes the size, or a shape does not fit.
+    pub fn lateral(&self, xs: &Tensor, coarse: &Tensor, interpolation: Interpolation) -> Result<Tensor> {
+        let ConvSpec { kernel, stride, groups, .. } = *self.conv.spec();
+        let norm = match &self.entry {
+            Entry::Affine { scale, shift } => Some(Some(LateralNorm { scale, shift, act: self.act })),
+            Entry::Done => Some(None),
+            Entry::Norm(_) => None,
+        };
+        if let (Some(norm), Some(conv), (1, 1, 1)) =
+            (norm, self.conv.packed_dense(), (kernel, stride, groups))
+        {
+            let _span = layer_span(self.conv.name());
+            return lateral(xs, norm, conv, coarse, interpolation);
+        }
+        self.forward_add(xs, &resize_like(coarse, xs, interpolation)?)
     }
 
     /// What the convolution reads.

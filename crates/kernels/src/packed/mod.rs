@@ -9,6 +9,7 @@ mod depthwise;
 mod geometry;
 mod gradient;
 mod inverted_residual;
+mod lateral;
 mod linear;
 pub(crate) mod tile;
 mod winograd;
@@ -21,6 +22,7 @@ pub use depthwise::PackedDepthwise;
 pub(crate) use geometry::{Filter, Geometry, Phase};
 pub use gradient::conv2d;
 pub use inverted_residual::{PackedBlock, inverted_residual};
+pub use lateral::{LateralNorm, lateral};
 pub use linear::PackedLinear;
 pub use winograd_switch::without_winograd;
 

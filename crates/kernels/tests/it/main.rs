@@ -5,6 +5,7 @@
 mod batch_norm;
 mod deform;
 mod label_map;
+mod lateral;
 mod packed;
 mod patchwise;
 mod planes;

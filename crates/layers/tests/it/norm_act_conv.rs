@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Conv2dConfig, Module, ModuleT, VarBuilder, VarMap, batch_norm, conv2d, conv2d_no_bias};
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::Activation;
+use zoo_kernels::{Activation, Interpolation, resize2d};
 use zoo_layers::{ConvSpec, NormActConv, Statistics};
 
 use crate::support::{check_gradients, input, relative_difference, seed, weights};
@@ -50,6 +50,28 @@ fn it_equals_candle_nn_before_and_after_packing() {
                     assert!(difference < 1e-5, "{spec:?}, {state}, with a residual: {difference:.1e}");
                     let size = layer.cost(FrameSize::new(height, width), &mut Tally::new());
                     assert_eq!([size.height, size.width], want.dims()[2..], "{spec:?}");
+                }
+                layer.prepare().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rung_is_the_sum_of_a_projection_and_a_resized_map() {
+    for interpolation in [Interpolation::Bilinear, Interpolation::Nearest] {
+        // The last does not fit the one pass.
+        for spec in [specs()[0], ConvSpec { act: Activation::None, ..specs()[0] }, specs()[1]] {
+            let mut layer = layer(spec, true, &weights());
+            for state in ["plain", "prepared"] {
+                for coarse in [[5, 4], [1, 1], [9, 7], [20, 11]] {
+                    let xs = input([2, 8, 9, 7]);
+                    let coarse = input([2, 12, coarse[0], coarse[1]]);
+                    let resized = resize2d(&coarse, (9, 7), interpolation).unwrap();
+                    let want = (layer.forward(&xs).unwrap() + resized).unwrap();
+                    let got = layer.lateral(&xs, &coarse, interpolation).unwrap();
+                    let difference = relative_difference(&got, &want);
+                    assert!(difference < 1e-5, "{spec:?}, {state}, {:?}: {difference:.1e}", coarse.dims());
                 }
                 layer.prepare().unwrap();
             }

@@ -2,7 +2,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
 use zoo_kernels::Interpolation;
-use zoo_layers::{NormActConv, Statistics, resize_like};
+use zoo_layers::{NormActConv, Statistics};
 
 use super::{FEATURES, LADDER_KERNEL, norm_relu_conv};
 use crate::Probe;
@@ -66,8 +66,7 @@ impl Ladder {
     pub fn forward(&self, xs: &Tensor, maps: [&Tensor; 3], probe: Probe) -> Result<Tensor> {
         let mut xs = xs.clone();
         for (i, (Step { bottleneck, blend }, map)) in self.steps.iter().zip(maps).enumerate() {
-            let coarse = resize_like(&xs, map, Interpolation::Bilinear)?;
-            xs = blend.forward(&bottleneck.forward_add(map, &coarse)?)?;
+            xs = blend.forward(&bottleneck.lateral(map, &xs, Interpolation::Bilinear)?)?;
             probe(&format!("up{i}"), &xs)?;
         }
         Ok(xs)
