@@ -37,6 +37,7 @@
 //! | [`Region::bordered`] | input | |
 //! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
 //! | [`channels_last`] | input | |
+//! | [`concat_channels`] | all maps | |
 //! | [`max_pool2d`], [`avg_pool2d`], [`adaptive_avg_pool2d`], [`global_avg_pool2d`] | input | |
 //! | [`resize2d`] | input | |
 //! | [`resize_argmax`] | (labels) | |
@@ -72,6 +73,7 @@ mod aligned;
 mod attention;
 mod batch_norm;
 mod bilinear;
+mod concat;
 mod cross_entropy;
 mod deform;
 mod depthwise;
@@ -108,6 +110,7 @@ mod window;
 pub use activation::{activate, activated};
 pub use attention::attention;
 pub use batch_norm::{Moments, batch_norm, channel_affine};
+pub use concat::concat_channels;
 pub use cross_entropy::cross_entropy;
 pub use deform::{PackedDeformConv, deform_conv2d};
 pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};

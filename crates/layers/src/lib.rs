@@ -27,7 +27,6 @@
 
 mod attention;
 mod classifier;
-mod concat;
 mod conv;
 mod conv_spec;
 mod drop_connect;
@@ -57,7 +56,6 @@ mod windows;
 
 pub use attention::SelfAttention;
 pub use classifier::{Architecture, Classifier, Trunk};
-pub use concat::concat_channels;
 pub use conv::ConvNormAct;
 pub use conv_spec::ConvSpec;
 pub use drop_connect::drop_connect;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod batch_norm;
+mod concat;
 mod deform;
 mod label_map;
 mod lateral;

@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, Pool, TransposedOptions, avg_pool2d};
-use zoo_layers::{ConvNormAct, ConvSpec, TransposedConv, concat_channels};
+use zoo_kernels::{Activation, Pool, TransposedOptions, avg_pool2d, concat_channels};
+use zoo_layers::{ConvNormAct, ConvSpec, TransposedConv};
 
 const ACT: Activation = Activation::LeakyRelu(0.1);
 /// Name, channels in and out, filter and stride of the encoder's layers.

@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::Activation;
-use zoo_layers::{ConvNormAct, ConvSpec, Statistics, concat_channels};
+use zoo_kernels::{Activation, concat_channels};
+use zoo_layers::{ConvNormAct, ConvSpec, Statistics};
 
 use crate::config::BN_EPS;
 

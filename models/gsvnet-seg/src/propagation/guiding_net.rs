@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, Interpolation};
-use zoo_layers::{ConvNormAct, ConvSpec, Statistics, concat_channels, resize_like};
+use zoo_kernels::{Activation, Interpolation, concat_channels};
+use zoo_layers::{ConvNormAct, ConvSpec, Statistics, resize_like};
 
 use crate::config::BN_EPS;
 

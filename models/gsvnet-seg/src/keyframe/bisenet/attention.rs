@@ -2,8 +2,8 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use candle_nn::ops::sigmoid;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, gate, gate_add, global_avg_pool2d};
-use zoo_layers::{ConvNormAct, ConvSpec, Statistics, concat_channels};
+use zoo_kernels::{Activation, concat_channels, gate, gate_add, global_avg_pool2d};
+use zoo_layers::{ConvNormAct, ConvSpec, Statistics};
 
 use super::{BN_EPS, FEATURES, FUSED, conv_norm_relu, relu1, relu3};
 

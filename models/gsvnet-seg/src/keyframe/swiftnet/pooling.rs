@@ -1,8 +1,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Interpolation, adaptive_avg_pool2d};
-use zoo_layers::{NormActConv, Statistics, concat_channels, resize_like};
+use zoo_kernels::{Interpolation, adaptive_avg_pool2d, concat_channels};
+use zoo_layers::{NormActConv, Statistics, resize_like};
 
 use super::{FEATURES, norm_relu_conv};
 

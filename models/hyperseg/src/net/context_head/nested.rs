@@ -1,8 +1,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::Activation;
-use zoo_layers::{ConvNormAct, Statistics, concat_channels};
+use zoo_kernels::{Activation, concat_channels};
+use zoo_layers::{ConvNormAct, Statistics};
 
 use super::{halving, mean_everywhere, pointwise, repeated};
 

@@ -1,6 +1,6 @@
 use candle_core::{Result, Tensor};
-use zoo_kernels::{Interpolation, LevelConvs, PatchwiseLevel, patchwise_level};
-use zoo_layers::{concat_channels, resize_like};
+use zoo_kernels::{Interpolation, LevelConvs, PatchwiseLevel, concat_channels, patchwise_level};
+use zoo_layers::resize_like;
 
 use super::positions::Positions;
 
