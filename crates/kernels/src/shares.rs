@@ -47,7 +47,7 @@ impl Operation<1> for Shares {
         each_pixel(isa, &mut ys, c, 4 * c, |_, ys| {
             let mut sum = eps;
             ys.iter().for_each(|&y| sum += y);
-            ys.iter_mut().for_each(|y| *y = *y / sum);
+            ys.iter_mut().for_each(|y| *y /= sum);
         });
         ys
     }

@@ -12,7 +12,7 @@ use crate::keyframe::KeyframeKind;
 #[derive(Debug, Clone)]
 pub enum Encoder {
     /// Its maps are behind the last ReLU of each stage.
-    ResNet(ResNet),
+    ResNet(Box<ResNet>),
     /// Its maps are linear: the results of blocks 3, 6, 13 and 17.
     MobileNetV2(Box<MobileNetV2>),
 }
@@ -25,8 +25,8 @@ impl Encoder {
     /// If SwiftNet has no such encoder, or a tensor is missing or has another shape.
     pub fn new(net: KeyframeKind, vb: VarBuilder) -> Result<Self> {
         Ok(match net {
-            KeyframeKind::SwiftnetR18 => Self::ResNet(ResNet::new(&ResNetConfig::resnet18(), vb)?),
-            KeyframeKind::SwiftnetR34 => Self::ResNet(ResNet::new(&ResNetConfig::resnet34(), vb)?),
+            KeyframeKind::SwiftnetR18 => Self::ResNet(Box::new(ResNet::new(&ResNetConfig::resnet18(), vb)?)),
+            KeyframeKind::SwiftnetR34 => Self::ResNet(Box::new(ResNet::new(&ResNetConfig::resnet34(), vb)?)),
             KeyframeKind::SwiftnetMobilenetV2 => {
                 let net = MobileNetV2::without_last(&MobileNetV2Config::torchvision(), vb)?;
                 Self::MobileNetV2(Box::new(net))
@@ -37,7 +37,7 @@ impl Encoder {
 
     fn backbone(&self) -> &dyn Backbone {
         match self {
-            Self::ResNet(net) => net,
+            Self::ResNet(net) => net.as_ref(),
             Self::MobileNetV2(net) => net.as_ref(),
         }
     }
