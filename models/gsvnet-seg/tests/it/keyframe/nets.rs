@@ -11,7 +11,7 @@ use gsvnet_seg::{Joins, KeyframeConfig, KeyframeKind, KeyframeNet, ScoreNet};
 use zoo_core::FrameSize;
 use zoo_parity::Golden;
 
-use super::support::{images, net, prepared, seed};
+use super::support::{images, net, net_of, prepared, seed};
 use crate::support::{difference, values};
 
 /// Folding and packing round.
@@ -39,6 +39,24 @@ fn prepared_nets_do_what_plain_ones_do() {
                 assert!(apart < ROUNDING, "{} {joins:?} {height}×{width}: {apart}", kind.name());
             }
         }
+    }
+}
+
+/// What is left of the difference between plain and folded nets where rounding is out of the way, and nothing is packed.
+#[test]
+fn in_f64_folding_and_joining_change_nothing() {
+    for kind in KeyframeKind::ALL {
+        let mut net = net_of(kind, 11, DType::F64);
+        let xs = images(1, 41, 64).to_dtype(DType::F64).unwrap();
+        let want = net.scores(&xs).unwrap();
+        assert_eq!(want.dtype(), DType::F64);
+        net.prepare().unwrap();
+        let largest = |xs: &Tensor| {
+            let largest = xs.abs().unwrap().flatten_all().unwrap().max(0).unwrap();
+            largest.to_scalar::<f64>().unwrap()
+        };
+        let apart = largest(&(net.scores(&xs).unwrap() - &want).unwrap()) / largest(&want);
+        assert!(apart < 1e-12, "{}: {apart:e}", kind.name());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Seeded nets and images.
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::{VarBuilder, VarMap};
+use candle_nn::VarMap;
 use gsvnet_seg::{KeyframeConfig, KeyframeKind, KeyframeNet};
 use zoo_parity::{Gain, seeded};
 
@@ -13,14 +13,15 @@ fn gain(kind: KeyframeKind) -> Vec<Gain> {
     }
 }
 
-/// The seeded weights of a net.
-fn weights(kind: KeyframeKind) -> VarBuilder<'static> {
-    seeded::var_builder_with_gain(gain(kind), DType::F32, &Device::Cpu)
-}
-
 /// A net for `classes` classes with seeded weights.
 pub fn net(kind: KeyframeKind, classes: usize) -> KeyframeNet {
-    KeyframeNet::new(&KeyframeConfig::new(kind, classes), weights(kind)).unwrap()
+    net_of(kind, classes, DType::F32)
+}
+
+/// The same in another float type.
+pub fn net_of(kind: KeyframeKind, classes: usize, dtype: DType) -> KeyframeNet {
+    let weights = seeded::var_builder_with_gain(gain(kind), dtype, &Device::Cpu);
+    KeyframeNet::new(&KeyframeConfig::new(kind, classes), weights).unwrap()
 }
 
 /// The same, prepared.
