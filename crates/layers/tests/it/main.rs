@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
 mod backbones;
+mod biases;
 mod blocks;
 mod memory;
 mod mobilenet_v2;
