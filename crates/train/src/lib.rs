@@ -6,6 +6,7 @@
 //! | [`BootstrappedCrossEntropy`] | the same over each image's hardest pixels |
 //! | [`distillation`] | a student's scores towards a teacher's |
 //! | [`Schedule`] | learning rates: polynomial, cosine, steps, each with a warm-up |
+//! | [`Sgd`] | gradient descent with momentum, Nesterov's too, and weight decay; rates by variable |
 //!
 //! Losses take scores as a net gives them, `[B, C, H, W]`, bring them to the labels' size first where they have
 //! another (`zoo_kernels::resize2d`), and have gradients.
@@ -30,8 +31,10 @@ mod bootstrapped;
 mod cross_entropy;
 mod distillation;
 mod schedule;
+mod sgd;
 
 pub use bootstrapped::BootstrappedCrossEntropy;
 pub use cross_entropy::{CrossEntropy, IGNORED, pixel_cross_entropy};
 pub use distillation::distillation;
 pub use schedule::{Decay, Schedule};
+pub use sgd::{Sgd, SgdConfig};
