@@ -33,9 +33,9 @@ pub enum FlowKind {
 #[derive(Debug, Clone)]
 pub enum FlowNet {
     /// See [`LightFlow`].
-    Light(LightFlow),
+    Light(Box<LightFlow>),
     /// See [`FlowNetS`].
-    FlowNetS(FlowNetS),
+    FlowNetS(Box<FlowNetS>),
 }
 
 impl FlowNet {
@@ -45,8 +45,8 @@ impl FlowNet {
     /// If a tensor is missing or has another shape.
     pub fn new(kind: FlowKind, vb: VarBuilder) -> Result<Self> {
         Ok(match kind {
-            FlowKind::Light => Self::Light(LightFlow::new(vb)?),
-            FlowKind::FlownetS => Self::FlowNetS(FlowNetS::new(vb)?),
+            FlowKind::Light => Self::Light(Box::new(LightFlow::new(vb)?)),
+            FlowKind::FlownetS => Self::FlowNetS(Box::new(FlowNetS::new(vb)?)),
         })
     }
 
