@@ -7,3 +7,4 @@ mod demo;
 mod run;
 mod segmentation;
 mod support;
+mod video;
