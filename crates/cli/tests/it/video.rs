@@ -71,7 +71,7 @@ fn what_cannot_be_is_said() {
     };
     fails("run gsvnet-seg clip", 2, &["zoo convert KEYFRAME.pth --and GSVNET.tar", "--random"]);
     fails("run gsvnet-seg/camvid-swiftnet-r18 clip", 2, &["nobody has published weights", "--random"]);
-    fails("run gsvnet-seg clip --random --scene-change -1", 2, &["expected a positive number"]);
+    fails("run gsvnet-seg clip --random --scene-change 0", 2, &["expected a positive number"]);
     fails("run gsvnet-seg clip --random --key-scale 0.6", 2, &["expected one of 0.5, 0.75, 1.0"]);
     fails("run gsvnet-seg clip --random --interval 0", 2, &["at least 1"]);
     fails("run gsvnet-seg clip --random --size 64x64", 2, &["gsvnet-seg has no option --size"]);

@@ -9,7 +9,7 @@ use crate::source::pictures_in;
 /// The `count` frames that come before `picture` in the video whose frames are `folder`'s pictures, the nearest last;
 /// `None` if there are not so many, or `picture` is not one of them.
 ///
-/// A frame belongs to the same video if its name is the same up to its last number, which counts the frames.
+/// A frame belongs to the same video if its name is the same but for its last number, which counts the frames.
 ///
 /// # Errors
 /// If the folder cannot be listed.
@@ -27,14 +27,18 @@ pub(super) fn frames_before(picture: &Path, folder: &Path, count: usize) -> Resu
     Ok(first.map(|first| frames[first..at].iter().map(|(_, path)| path.clone()).collect()))
 }
 
-/// What stands before and behind a name's last number.
+/// What stands before and behind a name's last number; one that a letter follows, as in `8bit`, is none.
 fn around_last_number(name: &str) -> (&str, &str) {
     let is_digit = |c: char| c.is_ascii_digit();
-    let Some(end) = name.rfind(is_digit) else { return (name, "") };
-    let start = name[..=end]
-        .rfind(|c| !is_digit(c))
-        .map_or(0, |i| i + name[i..].chars().next().map_or(1, char::len_utf8));
-    (&name[..start], &name[end + 1..])
+    let mut end = name.len();
+    while let Some(last) = name[..end].rfind(is_digit) {
+        let number = name[..=last].trim_end_matches(is_digit).len();
+        if !name[last + 1..].starts_with(char::is_alphabetic) {
+            return (&name[..number], &name[last + 1..]);
+        }
+        end = number;
+    }
+    (name, "")
 }
 
 #[cfg(test)]
@@ -49,7 +53,8 @@ mod tests {
         );
         assert_eq!(around_last_number("0016E5_07959"), ("0016E5_", ""));
         assert_eq!(around_last_number("7"), ("", ""));
-        assert_eq!(around_last_number("ümlaut9é"), ("ümlaut", "é"));
+        assert_eq!(around_last_number("ümlaut9-é"), ("ümlaut", "-é"));
+        assert_eq!(around_last_number("ümlaut9é"), ("ümlaut9é", ""));
         assert_eq!(around_last_number("none"), ("none", ""));
 
         let folder = tempfile::tempdir().unwrap();

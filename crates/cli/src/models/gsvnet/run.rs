@@ -1,6 +1,6 @@
 //! `zoo run gsvnet-seg`: pictures one by one, clips as streams.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
@@ -119,7 +119,7 @@ fn clip(session: &mut Session, input: Input, model: &GsvNetSeg, args: &RunArgs) 
     let Some(first) = first_frame(session, &mut frames, &input.name) else { return Ok(()) };
     let size = first.image.size();
     let mut stream = model.start(size).map_err(usage)?;
-    let [mut key, mut between] = [(); 2].map(|()| Timings::new(WARM_UP));
+    let (mut key, mut between) = (Vec::new(), Vec::new());
     for (index, item) in std::iter::once(Ok(first)).chain(frames).enumerate() {
         progress.step();
         let stepped = item.map_err(anyhow::Error::from).and_then(|item| {
@@ -219,9 +219,11 @@ fn pictures(
     Ok(pictures)
 }
 
-fn report(size: FrameSize, key: &Timings, between: &Timings) {
+fn report(size: FrameSize, key: &[Duration], between: &[Duration]) {
     let mut table = Table::new(["frames", "n", "median ms", "p95 ms", "mean ± std ms"]);
-    for (name, timings) in [("key", key), ("between", between)] {
+    for (name, times) in [("key", key), ("between", between)] {
+        let mut timings = Timings::new(WARM_UP.min(times.len() / 3));
+        times.iter().for_each(|&time| timings.push(time));
         let Some(d) = timings.distribution() else { continue };
         table.row([
             name.to_owned(),
