@@ -6,6 +6,9 @@ use crate::{METADATA, assert_none, folder, is_model, member, members, normal_dep
 /// What candle has and the zoo passes on.
 const OF_CANDLE: &[&str] = &["accelerate", "cuda", "cudnn", "mkl"];
 
+/// What only programs of others switch on: the command does not train.
+const OF_LIBRARIES: &[&str] = &["train"];
+
 /// Every feature of every dependency has to be reachable from the crate that depends on it, by the same
 /// name: else `--features cuda` at the top leaves a crate below on the CPU.
 #[test]
@@ -31,7 +34,8 @@ fn every_crate_forwards_the_features_of_its_dependencies() {
 }
 
 fn features_of(dependency: &str) -> Vec<String> {
-    let ours = member(dependency).map(|package| package.features.keys().filter(|name| *name != "default"));
+    let passed_on = |name: &&String| *name != "default" && !OF_LIBRARIES.contains(&name.as_str());
+    let ours = member(dependency).map(|package| package.features.keys().filter(passed_on));
     match ours {
         Some(names) => names.cloned().collect(),
         None if dependency.starts_with("candle-") => {

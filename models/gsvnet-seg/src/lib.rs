@@ -16,6 +16,7 @@
 //! | edges E and the guiding net G | [`edge_map`], [`GuidingNet`] |
 //! | guided dynamic filtering, Equation 2 | [`Propagation::filter`] |
 //! | key frames every l frames | [`Schedule`], [`StreamState`] |
+//! | training | `training`, with the feature `train` |
 //! | parameters and operations, Table 2 | [`tables`], [`operations`] |
 
 mod check;
@@ -27,6 +28,8 @@ mod model;
 mod net;
 mod propagation;
 mod stream;
+#[cfg(feature = "train")]
+pub mod training;
 pub mod weights;
 
 pub use check::{operations, parity, tables};

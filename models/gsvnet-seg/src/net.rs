@@ -13,7 +13,7 @@ use crate::propagation::{DelayKernels, Propagated, Propagation, warp_scores};
 use crate::stream::{KeyReason, Next, StreamState};
 
 /// All resizing outside the key frames' net: centres of corner pixels meet.
-const RESIZE: Interpolation = Interpolation::BilinearCorners;
+pub(crate) const RESIZE: Interpolation = Interpolation::BilinearCorners;
 
 /// A net for key frames, and what carries its scores on from frame to frame.
 #[derive(Debug, Clone)]
@@ -175,6 +175,11 @@ impl<N: ScoreNet> GsvNet<N> {
         &self.propagation
     }
 
+    /// Which way round the nets' inputs are.
+    pub fn channels(&self) -> Channels {
+        self.channels
+    }
+
     /// When key frames come.
     pub fn schedule(&self) -> &Schedule {
         &self.schedule
@@ -276,10 +281,7 @@ impl<N: ScoreNet> GsvNet<N> {
     /// # Errors
     /// If the shapes do not fit.
     pub fn propagate(&self, low: &Tensor, before: &Tensor, scores: &Tensor) -> Result<Step> {
-        let flow = self.flow.forward(low, before)?;
-        let warped = warp_scores(scores, &flow)?;
-        let steps = self.propagation.forward(low, &warped)?;
-        Ok(Step { scores: steps.scores.clone(), way: Way::Propagated { flow, warped, steps } })
+        propagate((&self.flow, &self.propagation), low, before, scores)
     }
 
     /// Parameters and operations of a key frame of size `frame`.
@@ -292,4 +294,17 @@ impl<N: ScoreNet> GsvNet<N> {
         self.flow.cost(low_size(frame), tally);
         self.propagation.cost(low_size(frame), tally);
     }
+}
+
+/// [`GsvNet::propagate`] by the nets given.
+pub(crate) fn propagate(
+    (flow, propagation): (&FlowNet, &Propagation),
+    low: &Tensor,
+    before: &Tensor,
+    scores: &Tensor,
+) -> Result<Step> {
+    let flow = flow.forward(low, before)?;
+    let warped = warp_scores(scores, &flow)?;
+    let steps = propagation.forward(low, &warped)?;
+    Ok(Step { scores: steps.scores.clone(), way: Way::Propagated { flow, warped, steps } })
 }

@@ -65,15 +65,22 @@ impl KernelSize {
 #[derive(Debug, Clone)]
 pub struct DelayKernels {
     size: KernelSize,
-    /// `[side² + 1, kernels + 2, 1, 1]`: what each candidate's weight is to each tap, and f's to itself. `None` if
-    /// the kernels are the ideal ones.
-    learned: Option<Tensor>,
+    bank: Bank,
+}
+
+#[derive(Debug, Clone)]
+enum Bank {
+    Ideal,
+    /// `[side² + 1, kernels + 2, 1, 1]`: what each candidate's weight is to each tap, and f's to itself.
+    Columns(Tensor),
+    /// As stored: a variable, which may be another one at each pass.
+    Variable(Tensor),
 }
 
 impl DelayKernels {
     /// The ideal ones.
     pub fn ideal(size: KernelSize) -> Self {
-        Self { size, learned: None }
+        Self { size, bank: Bank::Ideal }
     }
 
     /// Those that are stored under `filter_copy_s`, `[kernels, 1, 1, side, side]`, for the kernels of a file may have
@@ -101,23 +108,13 @@ impl DelayKernels {
                 bank.dims()
             )
         }
-        let is_variable = bank.is_variable() || bank.track_op();
-        if !is_variable
-            && bank.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()? == size.ideal()
-        {
+        if bank.track_op() {
+            return Ok(Self { size, bank: Bank::Variable(bank.clone()) });
+        }
+        if bank.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()? == size.ideal() {
             return Ok(Self::ideal(size));
         }
-        // A column a candidate: S⁻ stays, each kernel is its taps, f goes to a row of its own.
-        let (device, dtype) = (bank.device(), bank.dtype());
-        let one_hot = |at: usize| {
-            let mut column = vec![0f32; side * side + 1];
-            column[at] = 1.0;
-            Tensor::from_vec(column, (side * side + 1, 1), device)?.to_dtype(dtype)
-        };
-        let taps = bank.reshape((count, side * side))?.t()?;
-        let taps = taps.pad_with_zeros(0, 0, 1)?;
-        let columns = Tensor::cat(&[&one_hot(side * side / 2)?, &taps, &one_hot(side * side)?], 1)?;
-        Ok(Self { size, learned: Some(columns.reshape((side * side + 1, count + 2, 1, 1))?) })
+        Ok(Self { size, bank: Bank::Columns(columns(size, bank)?) })
     }
 
     /// Which bank.
@@ -132,19 +129,24 @@ impl DelayKernels {
 
     /// Whether each kernel is a single one, in its place.
     pub fn are_ideal(&self) -> bool {
-        self.learned.is_none()
+        matches!(self.bank, Bank::Ideal)
     }
 
     /// The candidates' weights, `[B, kernels + 2, h, w]`, as those of one filter a pixel, and what each of its
     /// weights is multiplied by.
     pub(super) fn merge(&self, weights: &Tensor) -> Result<(Tensor, Vec<Candidate>)> {
         let shift = |(down, right)| Candidate::Shift { down, right };
-        let Some(columns) = &self.learned else {
-            let delays = self.size.delays().into_iter().map(shift);
-            let candidates = [STAY].into_iter().chain(delays).chain([Candidate::Nothing, Candidate::Other]);
-            return Ok((weights.clone(), candidates.collect()));
+        let columns = match &self.bank {
+            Bank::Ideal => {
+                let delays = self.size.delays().into_iter().map(shift);
+                let candidates = [STAY].into_iter().chain(delays);
+                let candidates = candidates.chain([Candidate::Nothing, Candidate::Other]);
+                return Ok((weights.clone(), candidates.collect()));
+            }
+            Bank::Columns(columns) => columns.clone(),
+            Bank::Variable(bank) => columns(self.size, bank)?,
         };
-        let weights = conv2d(&Region::whole(weights)?, columns, Pads::default(), ConvOptions::default())?;
+        let weights = conv2d(&Region::whole(weights)?, &columns, Pads::default(), ConvOptions::default())?;
         let reach = (self.size.side() / 2) as isize;
         let places = (-reach..=reach).flat_map(|down| (-reach..=reach).map(move |right| (down, right)));
         Ok((weights, places.map(shift).chain([Candidate::Other]).collect()))
@@ -163,4 +165,16 @@ impl DelayKernels {
         let macs = ((self.count() + 2) * values) as u64;
         tally.push(LayerCost { name: "filtering".to_owned(), macs, ..LayerCost::default() });
     }
+}
+
+/// A column a candidate: S⁻ stays, each kernel is its taps, f goes to a row of its own.
+fn columns(size: KernelSize, bank: &Tensor) -> Result<Tensor> {
+    let (count, taps) = (size.count(), size.side() * size.side());
+    let one_hot = |at: usize| {
+        let mut column = vec![0f32; taps + 1];
+        column[at] = 1.0;
+        Tensor::from_vec(column, (taps + 1, 1), bank.device())?.to_dtype(bank.dtype())
+    };
+    let kernels = bank.reshape((count, taps))?.t()?.pad_with_zeros(0, 0, 1)?;
+    Tensor::cat(&[&one_hot(taps / 2)?, &kernels, &one_hot(taps)?], 1)?.reshape((taps + 1, count + 2, 1, 1))
 }

@@ -8,3 +8,5 @@ mod pictures;
 mod propagation;
 mod stream;
 mod support;
+#[cfg(feature = "train")]
+mod training;

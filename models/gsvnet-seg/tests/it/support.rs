@@ -1,7 +1,7 @@
 //! Seeded nets and frames.
 
 use candle_core::{DType, Device, Result, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{VarBuilder, VarMap};
 use gsvnet_seg::{FrameSize, GsvNet, PropagationConfig, Schedule, ScoreNet};
 use zoo_core::Tally;
 use zoo_kernels::{Pool, avg_pool2d};
@@ -50,6 +50,14 @@ pub fn weights() -> VarBuilder<'static> {
 
 pub fn net(classes: usize, cfg: &PropagationConfig, schedule: Schedule) -> GsvNet<Colors> {
     GsvNet::around(Colors::new(classes), cfg, schedule, weights()).unwrap()
+}
+
+/// Gives every variable of `vars` its seeded value.
+pub fn seed(vars: &VarMap) {
+    for (name, var) in vars.data().lock().unwrap().iter() {
+        let values = seeded::value(name, var.dims()).unwrap();
+        var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu).unwrap()).unwrap();
+    }
 }
 
 /// Seeded noise between −1 and 1.

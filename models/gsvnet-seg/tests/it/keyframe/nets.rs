@@ -11,8 +11,8 @@ use gsvnet_seg::{Joins, KeyframeConfig, KeyframeKind, KeyframeNet, ScoreNet};
 use zoo_core::FrameSize;
 use zoo_parity::Golden;
 
-use super::support::{images, net, net_of, prepared, seed};
-use crate::support::{difference, values};
+use super::support::{images, net, net_of, prepared};
+use crate::support::{difference, seed, values};
 
 /// Folding and packing round.
 const ROUNDING: f32 = 1e-4;

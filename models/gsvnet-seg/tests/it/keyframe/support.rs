@@ -1,7 +1,6 @@
 //! Seeded nets and images.
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarMap;
 use gsvnet_seg::{KeyframeConfig, KeyframeKind, KeyframeNet};
 use zoo_parity::{Gain, seeded};
 
@@ -29,14 +28,6 @@ pub fn prepared(kind: KeyframeKind, classes: usize) -> KeyframeNet {
     let mut net = net(kind, classes);
     net.prepare().unwrap();
     net
-}
-
-/// Gives every variable of `vars` its seeded value.
-pub fn seed(vars: &VarMap) {
-    for (name, var) in vars.data().lock().unwrap().iter() {
-        let values = seeded::value(name, var.dims()).unwrap();
-        var.set(&Tensor::from_vec(values, var.dims(), &Device::Cpu).unwrap()).unwrap();
-    }
 }
 
 /// Images of seeded noise.

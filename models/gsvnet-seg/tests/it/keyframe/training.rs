@@ -5,8 +5,8 @@ use candle_nn::{VarBuilder, VarMap};
 use gsvnet_seg::{KeyframeConfig, KeyframeKind, KeyframeNet, ScoreNet};
 use zoo_layers::Statistics;
 
-use super::support::{images, net, seed};
-use crate::support::values;
+use super::support::{images, net};
+use crate::support::{seed, values};
 
 /// A batch in which every norm sees at least four values a channel: fewer make a loss of steps and kinks.
 fn batch() -> Tensor {
