@@ -5,6 +5,7 @@
 mod dependencies;
 mod features;
 mod files;
+mod key_frames;
 mod licenses;
 mod outside_program;
 

@@ -7,7 +7,7 @@ pub mod weight_map;
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use zoo_core::{Cost, FrameSize, Tally};
+use zoo_core::{Cost, FrameSize, ScoreNet, Tally};
 use zoo_kernels::Interpolation;
 use zoo_layers::{Statistics, resize_like};
 
@@ -216,5 +216,25 @@ impl HyperSegNet {
     pub fn cost(&self, input: FrameSize) -> Cost {
         let PartCosts { backbone, head, maps, decoder } = self.costs(input);
         [backbone, head, maps, decoder].iter().map(Tally::total).sum()
+    }
+}
+
+/// Key frames of a video model, for one.
+impl ScoreNet for HyperSegNet {
+    fn classes(&self) -> usize {
+        self.cfg.num_classes
+    }
+
+    fn check_input(&self, size: FrameSize) -> Result<()> {
+        self.check_size(size).map_err(candle_core::Error::wrap)
+    }
+
+    fn scores(&self, xs: &Tensor) -> Result<Tensor> {
+        self.forward(xs)
+    }
+
+    fn tally(&self, input: FrameSize, tally: &mut Tally) {
+        let PartCosts { backbone, head, maps, decoder } = self.costs(input);
+        [backbone, head, maps, decoder].into_iter().for_each(|part| tally.append(part));
     }
 }
