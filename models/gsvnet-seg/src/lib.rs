@@ -16,9 +16,11 @@
 //! | edges E and the guiding net G | [`edge_map`], [`GuidingNet`] |
 //! | guided dynamic filtering, Equation 2 | [`Propagation::filter`] |
 //! | key frames every l frames | [`Schedule`], [`StreamState`] |
+//! | the baselines A-Lite and A-X39, Section 4 | [`accel`] |
 //! | training | `training`, with the feature `train` |
 //! | parameters and operations, Table 2 | [`tables`], [`operations`] |
 
+pub mod accel;
 mod check;
 pub mod config;
 mod error;
@@ -32,6 +34,7 @@ mod stream;
 pub mod training;
 pub mod weights;
 
+pub use accel::{Accel, AccelConfig, AccelStep, FeatureNet};
 pub use check::{operations, parity, tables};
 pub use config::{
     ChannelOrder, Channels, Config, KeyframeScale, ModelConfig, PictureConfig, Preset, PropagationConfig,

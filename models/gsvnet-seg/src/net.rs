@@ -77,7 +77,7 @@ impl Step {
     }
 }
 
-fn resized(map: &Tensor, FrameSize { height, width }: FrameSize) -> Result<Tensor> {
+pub(crate) fn resized(map: &Tensor, FrameSize { height, width }: FrameSize) -> Result<Tensor> {
     resize2d(map, (height, width), RESIZE)
 }
 
@@ -199,17 +199,7 @@ impl<N: ScoreNet> GsvNet<N> {
     /// # Errors
     /// If the frames are smaller than 32×32, or the key frames' net does not take them at its scale.
     pub fn start(&self, size: FrameSize) -> crate::Result<StreamState> {
-        let key = self.schedule.scale.of(size);
-        let smallest = key.height.min(key.width);
-        if size.height < SMALLEST.height || size.width < SMALLEST.width || smallest < SMALLEST.height {
-            return Err(crate::Error::FrameSize { got: size, key, smallest: SMALLEST });
-        }
-        self.keyframe.check_input(key).map_err(|source| crate::Error::KeyFrameSize {
-            frame: size,
-            key,
-            source,
-        })?;
-        Ok(StreamState::new(size))
+        start(&self.keyframe, &self.schedule, size)
     }
 
     /// The next frame of a stream: `[B, 3, H, W]`, RGB, normalised as the key frames' net was trained with. The state
@@ -218,16 +208,8 @@ impl<N: ScoreNet> GsvNet<N> {
     /// # Errors
     /// If the frame's size is not the stream's.
     pub fn push(&self, frame: &Tensor, state: &mut StreamState) -> Result<Step> {
+        state.check(frame)?;
         let size = state.frame_size();
-        match *frame.dims() {
-            [_, 3, h, w] if FrameSize::new(h, w) == size => {}
-            _ => bail!(
-                "gsvnet: expected a frame of [B, 3, {}, {}], the stream's size, got {:?}: start another stream",
-                size.height,
-                size.width,
-                frame.dims()
-            ),
-        }
         self.step(resized(frame, low_size(size))?, || resized(frame, self.schedule.scale.of(size)), state)
     }
 
@@ -260,7 +242,7 @@ impl<N: ScoreNet> GsvNet<N> {
         let low = self.channels.propagation.of_rgb(&low)?;
         let step = match state.next(&self.schedule, &low)? {
             Next::Key(reason) => Step { scores: self.key_scores(&key()?, expected)?, way: Way::Key(reason) },
-            Next::From(last) => self.propagate(&low, &last.low, &last.scores)?,
+            Next::From(last) => self.propagate(&low, &last.low, &last.map)?,
         };
         state.advance(step.scores.clone(), low, step.key().is_some());
         Ok(step)
@@ -307,4 +289,15 @@ pub(crate) fn propagate(
     let warped = warp_scores(scores, &flow)?;
     let steps = propagation.forward(low, &warped)?;
     Ok(Step { scores: steps.scores.clone(), way: Way::Propagated { flow, warped, steps } })
+}
+
+/// A stream of frames of `size`, whose key frames are `net`'s.
+pub(crate) fn start(net: &impl ScoreNet, schedule: &Schedule, size: FrameSize) -> crate::Result<StreamState> {
+    let key = schedule.scale.of(size);
+    let smallest = key.height.min(key.width);
+    if size.height < SMALLEST.height || size.width < SMALLEST.width || smallest < SMALLEST.height {
+        return Err(crate::Error::FrameSize { got: size, key, smallest: SMALLEST });
+    }
+    net.check_input(key).map_err(|source| crate::Error::KeyFrameSize { frame: size, key, source })?;
+    Ok(StreamState::new(size))
 }

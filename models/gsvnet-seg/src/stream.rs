@@ -1,6 +1,6 @@
 //! What a stream remembers, and the choice of key frames: Section 3.1.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 use serde::Serialize;
 use zoo_core::FrameSize;
 
@@ -19,7 +19,7 @@ pub enum KeyReason {
     SceneChange,
 }
 
-/// A stream's memory: the last frame's scores and its eighth, and how long ago the last key frame was. A clone goes
+/// A stream's memory: the last frame's scores (of Accel: its features) and its eighth, and how long ago the last key frame was. A clone goes
 /// on exactly like the original.
 #[derive(Debug, Clone)]
 pub struct StreamState {
@@ -39,8 +39,8 @@ pub(crate) enum Next<'a> {
 /// What is kept of a frame.
 #[derive(Debug, Clone)]
 pub(crate) struct Last {
-    /// `[B, C, h, w]`
-    pub(crate) scores: Tensor,
+    /// What the next frame starts from, `[B, C, ·, ·]`: scores, or Accel's features.
+    pub(crate) map: Tensor,
     /// `[B, 3, h, w]`
     pub(crate) low: Tensor,
 }
@@ -66,6 +66,18 @@ impl StreamState {
         self.last.as_ref().map(|(since, _)| *since)
     }
 
+    /// Whether a frame, `[B, 3, H, W]`, has the stream's size.
+    pub(crate) fn check(&self, frame: &Tensor) -> Result<()> {
+        let FrameSize { height, width } = self.size;
+        match *frame.dims() {
+            [_, 3, h, w] if (h, w) == (height, width) => Ok(()),
+            _ => bail!(
+                "expected a frame of [B, 3, {height}, {width}], the stream's size, got {:?}: start another stream",
+                frame.dims()
+            ),
+        }
+    }
+
     /// Whether the frame with this eighth is a key frame; otherwise, what it is propagated from.
     pub(crate) fn next(&self, schedule: &Schedule, low: &Tensor) -> Result<Next<'_>> {
         let Some((since, last)) = &self.last else { return Ok(Next::Key(KeyReason::First)) };
@@ -81,10 +93,10 @@ impl StreamState {
     }
 
     /// Goes on to the next frame.
-    pub(crate) fn advance(&mut self, scores: Tensor, low: Tensor, is_key: bool) {
+    pub(crate) fn advance(&mut self, map: Tensor, low: Tensor, is_key: bool) {
         let since = if is_key { 0 } else { self.since_key().map_or(0, |since| since + 1) };
         // Whatever graph the frames are part of ends here: a stream goes on for ever.
-        self.last = Some((since, Last { scores: scores.detach(), low: low.detach() }));
+        self.last = Some((since, Last { map: map.detach(), low: low.detach() }));
     }
 }
 

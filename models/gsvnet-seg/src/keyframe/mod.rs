@@ -115,11 +115,7 @@ impl KeyframeNet {
     }
 
     fn run(&self, xs: &Tensor, probe: Option<Probe>) -> Result<Tensor> {
-        let (_, channels, height, width) = xs.dims4()?;
-        if channels != 3 {
-            bail!("key frame: expected images of 3 channels, [B, 3, H, W], got {:?}", xs.dims())
-        }
-        self.check_input(FrameSize::new(height, width))?;
+        check_image(xs)?;
         let mut nobody = |_: &str, _: &Tensor| Ok(());
         match (self, probe) {
             (Self::BiSeNet(net), probe) => net.forward(xs, probe),
@@ -153,10 +149,7 @@ impl ScoreNet for KeyframeNet {
     }
 
     fn check_input(&self, size: FrameSize) -> Result<()> {
-        if size.height < MIN_SIDE || size.width < MIN_SIDE {
-            bail!("key frame: images of {size} are too small: both sides must be at least {MIN_SIDE} pixels")
-        }
-        Ok(())
+        check_side(size)
     }
 
     /// A quarter of the image's size from SwiftNets, an eighth from BiSeNets, rounded up.
@@ -169,4 +162,21 @@ impl ScoreNet for KeyframeNet {
             tally.append(part);
         }
     }
+}
+
+/// Whether the nets take images of `size`.
+fn check_side(size: FrameSize) -> Result<()> {
+    if size.height < MIN_SIDE || size.width < MIN_SIDE {
+        bail!("key frame: images of {size} are too small: both sides must be at least {MIN_SIDE} pixels")
+    }
+    Ok(())
+}
+
+/// Whether the nets take `xs`.
+fn check_image(xs: &Tensor) -> Result<()> {
+    let (_, channels, height, width) = xs.dims4()?;
+    if channels != 3 {
+        bail!("key frame: expected images of 3 channels, [B, 3, H, W], got {:?}", xs.dims())
+    }
+    check_side(FrameSize::new(height, width))
 }

@@ -57,7 +57,7 @@ impl IntraNet {
         self.last.forward(&second.forward(&first.forward(low)?)?)
     }
 
-    pub(super) fn cost(&self, low: FrameSize, tally: &mut Tally) {
+    pub(crate) fn cost(&self, low: FrameSize, tally: &mut Tally) {
         self.hidden.iter().chain([&self.last]).fold(low, |size, layer| layer.cost(size, tally));
     }
 }

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use zoo_core::FrameSize;
 use zoo_kernels::{Interpolation, resize2d};
 
-use crate::net::RESIZE;
+use crate::net::resized;
 
 /// How samples are varied: scaled, cropped and mirrored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ impl View {
     /// # Errors
     /// If it is no map, or the crop lies outside.
     pub fn frame(&self, frame: &Tensor) -> Result<Tensor> {
-        self.cut(&resize2d(frame, (self.scaled.height, self.scaled.width), RESIZE)?)
+        self.cut(&resized(frame, self.scaled)?)
     }
 
     /// Labels, `[B, H, W]`, by the nearest pixel.

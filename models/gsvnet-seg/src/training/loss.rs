@@ -1,10 +1,9 @@
 use candle_core::{Result, Tensor, bail};
 use zoo_core::{FrameSize, ScoreNet};
-use zoo_kernels::resize2d;
 use zoo_train::{CrossEntropy, distillation};
 
 use super::propagate;
-use crate::net::{GsvNet, RESIZE};
+use crate::net::{GsvNet, resized};
 
 /// What a pixel of each class of Cityscapes weighs: 1 / ln(1.02 + p) for a class that p of the training pixels have, as
 /// ENet's training weighs them (Paszke et al., 2016).
@@ -57,10 +56,10 @@ impl PropagationLoss {
         let &[_, height, width] = labels.dims() else {
             bail!("propagation loss: expected labels [B, H, W], got {:?}", labels.dims())
         };
-        let sized = |scores: &Tensor| resize2d(scores, (height, width), RESIZE);
-        let scores = sized(scores)?;
+        let size = FrameSize::new(height, width);
+        let scores = resized(scores, size)?;
         let by_labels = self.cross_entropy.loss(&scores, labels)?;
-        let by_teacher = distillation(&scores, &sized(&teacher.detach())?)?;
+        let by_teacher = distillation(&scores, &resized(&teacher.detach(), size)?)?;
         (by_labels + (by_teacher * self.distillation)?)? * self.factor
     }
 

@@ -4,7 +4,7 @@ use zoo_layers::Statistics;
 
 use super::STATISTICS;
 use crate::config::{SMALLEST, low_size};
-use crate::net::{self, GsvNet, RESIZE};
+use crate::net::{self, GsvNet};
 
 /// The last so many propagated frames are learned from.
 pub const LEARNED_STEPS: usize = 2;
@@ -37,13 +37,7 @@ pub fn propagate<N: ScoreNet>(net: &GsvNet<N>, frames: &[Tensor]) -> Result<Tens
     net.keyframe().check_input(size)?;
 
     let eighth = low_size(size);
-    let low = |frame: &Tensor| {
-        net.channels().propagation.of_rgb(&zoo_kernels::resize2d(
-            frame,
-            (eighth.height, eighth.width),
-            RESIZE,
-        )?)
-    };
+    let low = |frame: &Tensor| net.channels().propagation.of_rgb(&net::resized(frame, eighth)?);
     let mut flow = net.flow_net().clone();
     flow.set_statistics(STATISTICS);
     let [stored, learning] = [Statistics::Stored, STATISTICS].map(|statistics| {

@@ -12,7 +12,7 @@ mod xception;
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use zoo_core::{FrameSize, Tally};
+use zoo_core::{FrameSize, ScoreNet, Tally};
 use zoo_kernels::{Activation, Interpolation, global_avg_pool2d};
 use zoo_layers::{ConvNormAct, ConvSpec, Statistics, resize_like};
 
@@ -22,8 +22,9 @@ pub use head::Head;
 pub use spatial::SpatialPath;
 pub use xception::Xception;
 
-use super::{BN_EPS, KeyframeConfig, PartCosts};
+use super::{BN_EPS, KeyframeConfig, PartCosts, check_image, check_side};
 use crate::Probe;
+use crate::accel::FeatureNet;
 
 /// Channels on the way back.
 const FEATURES: usize = 128;
@@ -220,5 +221,41 @@ impl BiSeNet {
             ("head", head),
             ("auxiliary", auxiliary),
         ]
+    }
+}
+
+impl ScoreNet for BiSeNet {
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn check_input(&self, size: FrameSize) -> Result<()> {
+        check_side(size)
+    }
+
+    fn scores(&self, xs: &Tensor) -> Result<Tensor> {
+        self.classify(&self.features(xs)?)
+    }
+
+    fn tally(&self, input: FrameSize, tally: &mut Tally) {
+        self.costs(input).into_iter().for_each(|(_, part)| tally.append(part));
+    }
+}
+
+/// What both paths make together, `[B, 256, ceil(H / 8), ceil(W / 8)]`.
+impl FeatureNet for BiSeNet {
+    fn features(&self, xs: &Tensor) -> Result<Tensor> {
+        check_image(xs)?;
+        let [fused, ..] = self.maps(xs, None)?;
+        Ok(fused)
+    }
+
+    fn classify(&self, features: &Tensor) -> Result<Tensor> {
+        self.head.forward(features)
+    }
+
+    fn tally_head(&self, input: FrameSize, tally: &mut Tally) {
+        let [stride, ..] = STRIDES;
+        self.head.cost(FrameSize::new(input.height.div_ceil(stride), input.width.div_ceil(stride)), tally);
     }
 }
