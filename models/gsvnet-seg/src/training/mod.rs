@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | what is learned from | [`propagate`]: the last [`LEARNED_STEPS`] frames | not said |
 //! | loss | [`PropagationLoss`]: cross entropy by class, and the key frames' net's scores of frame t | cross entropy |
+//! | filters at the beginning | [`initialise`] | not said |
 //! | descent | [`optimiser`]: Nesterov's, each part at its rate of [`Rates`], [`DECAY`] | one rate, [`PAPER_RATE`] |
 //! | frames | [`Augmentation`]: scaled, cropped, mirrored, all of a sample alike | scaling is not mentioned |
 //! | steps i | 1 to 4 | 1 to 5 |
@@ -15,7 +16,7 @@
 //! ```
 //! use candle_core::{DType, Device, Tensor};
 //! use candle_nn::{VarBuilder, VarMap};
-//! use gsvnet_seg::training::{DECAY, PropagationLoss, Rates, optimiser};
+//! use gsvnet_seg::training::{DECAY, PropagationLoss, Rates, initialise, optimiser};
 //! use gsvnet_seg::{GsvNet, PropagationConfig, Schedule};
 //! # use gsvnet_seg::{FrameSize, ScoreNet};
 //! # struct Keyframe;
@@ -30,6 +31,7 @@
 //! let vars = VarMap::new();
 //! let vb = VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu);
 //! let net = GsvNet::around(keyframe, &PropagationConfig::default(), Schedule::default(), vb)?;
+//! initialise(&vars)?;
 //! let mut sgd = optimiser(&vars, &Rates::default())?;
 //! let loss = PropagationLoss::new([1.0, 2.0, 4.0]);
 //! for step in 0..2 {
@@ -49,4 +51,6 @@ mod recipe;
 pub use augmentation::{Augmentation, View};
 pub use loss::{CAMVID_WEIGHTS, CITYSCAPES_WEIGHTS, PropagationLoss};
 pub use propagation::{LEARNED_STEPS, propagate};
-pub use recipe::{BATCH, DECAY, EPOCHS, PAPER_RATE, Part, Rates, SGD, STATISTICS, STEPS, optimiser};
+pub use recipe::{
+    BATCH, DECAY, EPOCHS, PAPER_RATE, Part, Rates, SGD, STATISTICS, STEPS, initialise, optimiser,
+};

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use candle_core::{Result, Var};
-use candle_nn::VarMap;
+use candle_nn::{Init, VarMap};
 use serde::{Deserialize, Serialize};
 use zoo_layers::Statistics;
 use zoo_train::{Decay, Schedule, Sgd, SgdConfig};
@@ -102,4 +102,22 @@ pub fn optimiser(vars: &VarMap, rates: &Rates) -> Result<Sgd> {
     learning.sort_by_key(|(name, ..)| *name);
     let sgd = Sgd::new(SGD)?;
     learning.into_iter().try_fold(sgd, |sgd, (_, var, part)| sgd.with([var.clone()], rates.of(part)))
+}
+
+/// Draws the filters of φ and G anew, as the authors' code does before it trains: Xavier's normal distribution, of
+/// variance 2 / (fan-in + fan-out). Everything else of `vars` stays as it is.
+///
+/// # Errors
+/// If candle cannot draw.
+pub fn initialise(vars: &VarMap) -> Result<()> {
+    let data = vars.data().lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, var) in data.iter() {
+        let (Some(Part::Intra | Part::Guide), &[outputs, inputs, h, w]) = (Part::of_tensor(name), var.dims())
+        else {
+            continue;
+        };
+        let stdev = (2.0 / ((inputs + outputs) * h * w) as f64).sqrt();
+        var.set(Init::Randn { mean: 0.0, stdev }.var(var.shape(), var.dtype(), var.device())?.as_tensor())?;
+    }
+    Ok(())
 }

@@ -1,6 +1,7 @@
 use candle_core::{Device, Var};
 use gsvnet_seg::training::{
-    BATCH, CAMVID_WEIGHTS, CITYSCAPES_WEIGHTS, DECAY, EPOCHS, PAPER_RATE, Part, Rates, SGD, STEPS, optimiser,
+    BATCH, CAMVID_WEIGHTS, CITYSCAPES_WEIGHTS, DECAY, EPOCHS, PAPER_RATE, Part, Rates, SGD, STEPS,
+    initialise, optimiser,
 };
 
 use super::support::Model;
@@ -57,5 +58,30 @@ fn weights_of_classes_come_from_their_shares() {
     for (what, shares, most) in [("road", &cityscapes, 0), ("road", &camvid, 3)] {
         let largest = shares.iter().copied().fold(0.0, f64::max);
         assert!(shares.iter().all(|share| *share > 0.0) && shares[most] == largest, "{what}: {shares:?}");
+    }
+}
+
+#[test]
+fn filters_of_two_parts_are_drawn_by_their_fans() {
+    let (model, before) = (Model::new(), Model::new());
+    initialise(&model.vars).unwrap();
+    for name in model.names() {
+        let (drawn, old) = (model.value(&name), before.value(&name));
+        let shape = model.vars.data().lock().unwrap()[&name].dims().to_vec();
+        let [outputs, inputs, 3, 3] = shape[..] else {
+            assert_eq!(drawn, old, "{name}");
+            continue;
+        };
+        if !name.starts_with("grm.") {
+            assert_eq!(drawn, old, "{name}");
+            continue;
+        }
+        let sum = drawn.iter().map(|&v| f64::from(v)).sum::<f64>();
+        let squares = drawn.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+        let (count, variance) = (drawn.len() as f64, 2.0 / (9 * (inputs + outputs)) as f64);
+        // Seven standard deviations of what so many draws have.
+        assert!((sum / count).abs() < 7.0 * (variance / count).sqrt(), "{name}: mean {}", sum / count);
+        let off = squares / count / variance - 1.0;
+        assert!(off.abs() < 7.0 * (2.0 / count).sqrt(), "{name}: variance off by {off}");
     }
 }
