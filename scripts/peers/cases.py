@@ -22,6 +22,13 @@ CASES = [
     ("HyperSeg-L (CamVid) @768×1024", "hyperseg:camvid-l/1x3x768x1024", False),
     ("patch-wise 1×1, 34→68, 16×32 patches of 16×16", "patchwise:68/1/16x32/1x34x256x512", False),
     ("patch-wise 3×3, 68, 16×32 patches of 16×16", "patchwise:68/3/16x32/1x68x256x512", False),
+    ("SwiftNet-R18 @768×1536", "gsvnet:swiftnet-r18/1x3x768x1536", False),
+    ("SwiftNet-R18 @384×768", "gsvnet:swiftnet-r18/1x3x384x768", False),
+    ("BiSeNet-R18 @768×1536", "gsvnet:bisenet-r18/1x3x768x1536", False),
+    ("BiSeNet-R18 @384×768", "gsvnet:bisenet-r18/1x3x384x768", False),
+    ("light flow @128×256", "gsvnet:light-flow/1x3x128x256", False),
+    ("FlowNet2S @128×256", "gsvnet:flownet-s/1x3x128x256", False),
+    ("GSVNet between key frames @128×256 (of 1024×2048)", "gsvnet:between/1x3x128x256", False),
     ("ResNet-18 @224, 8 images, forward and backward", "train:resnet18/8x3x224x224", False),
     ("MobileNetV2 @224, 8 images, forward and backward", "train:mobilenet_v2/8x3x224x224", False),
 ]
@@ -37,6 +44,11 @@ LAYERS = [
     ("depthwise 3×3 96 on 56×56", "dw:3/1/1x96x56x56"),
     ("depthwise 5×5 240 on 48×48", "dw:5/1/1x240x48x48"),
 ]
+
+
+# Of scores, which have one value in squares of so many pixels: on the edges of labels hangs what is made of them, and a
+# pixel that nearly ties is another label in another engine. Of the names that were tried, these leave the widest gaps.
+SCORES, CLASSES, BLOCK = "scores.205", 19, 16
 
 
 def choose(wanted, quick):
@@ -74,4 +86,8 @@ def calls(spec):
         outputs, kernel, grid = int(arguments[0]), int(arguments[1]), shape(arguments[2])
         weights = last[1] * outputs if kernel == 1 else last[1] * kernel**2
         return [{"input": last, "weights": [last[0], weights, *grid]}]
+    if kind == "gsvnet" and arguments[0] in ("light-flow", "flownet-s"):
+        return [{"now": last, "before": last}]
+    if kind == "gsvnet" and arguments[0] == "between":
+        return [{"now": last, "before": last, SCORES: [last[0], CLASSES, *last[2:]]}]
     return [{"input": last}]

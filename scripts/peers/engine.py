@@ -11,7 +11,7 @@ import warnings
 import numpy as np
 
 import seeded
-from cases import calls
+from cases import BLOCK, SCORES, calls
 
 # Layout; whether batch norms are folded; whether it is compiled.
 TORCH = {
@@ -25,7 +25,8 @@ warnings.filterwarnings("ignore")
 
 
 def inputs(spec):
-    return [{name: seeded.tensor(name, shape) for name, shape in call.items()} for call in calls(spec)]
+    value = lambda name, shape: seeded.tensor(name, shape, BLOCK if name == SCORES else 1)
+    return [{name: value(name, shape) for name, shape in call.items()} for call in calls(spec)]
 
 
 def export(spec, folder):

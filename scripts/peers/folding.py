@@ -18,3 +18,12 @@ def scale_and_shift(norm):
     """What a norm in eval mode multiplies by, and then adds."""
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     return scale, norm.bias - norm.running_mean * scale
+
+
+def append(conv, scale, shift=None):
+    """Folds a scale of the channels, and a shift, into the convolution before them."""
+    conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None], requires_grad=False)
+    bias = None if conv.bias is None else conv.bias * scale
+    if shift is not None:
+        bias = shift if bias is None else bias + shift
+    conv.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)

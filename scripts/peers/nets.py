@@ -3,6 +3,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
+import gsvnet
 import hyperseg
 from cases import parse, shape
 from folding import fold_neighbours
@@ -52,6 +53,8 @@ def build(spec):
         net = Patchwise(int(arguments[1]), shape(arguments[2]))
     elif kind == "hyperseg":
         net = hyperseg.HyperSeg(hyperseg.PRESETS[arguments[0]])
+    elif kind == "gsvnet":
+        net = gsvnet.build(arguments[0])
     else:
         raise SystemExit(f"{spec}: no such net")
     return net.eval()
@@ -59,7 +62,10 @@ def build(spec):
 
 def gain(spec):
     """Factors on the net's seeded weights."""
-    return hyperseg.GAIN if spec.startswith("hyperseg:") else []
+    kind, arguments = parse(spec)
+    if kind == "hyperseg":
+        return hyperseg.GAIN
+    return gsvnet.GAIN if kind == "gsvnet" else []
 
 
 def exportable(net):
@@ -67,12 +73,13 @@ def exportable(net):
     for module in net.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
-    return net.folded() if isinstance(net, hyperseg.HyperSeg) else net
+    return net.folded() if hasattr(net, "folded") else net
 
 
 def folded(net):
-    """The net with its batch norms folded into what makes or holds the weights of the convolutions before them."""
-    return net.folded() if isinstance(net, hyperseg.HyperSeg) else fold_neighbours(net)
+    """The net with its batch norms folded into what makes or holds the weights of the convolutions before them; some
+    nets have a way of their own, which no engine finds by itself."""
+    return net.folded() if hasattr(net, "folded") else fold_neighbours(net)
 
 
 def has_norms(net):

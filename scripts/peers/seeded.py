@@ -22,10 +22,10 @@ def uniform(name, shape):
 
 
 def weight(name, shape, gain=()):
-    """`gain`: factors on tensors whose names start so, as golden files have them."""
+    """`gain`: factors on tensors of a name, or whose names start so, as golden files have them."""
     value = plain(name, shape)
     for entry in gain:
-        if name.startswith(entry["prefix"]):
+        if name == entry["name"] if "name" in entry else name.startswith(entry["prefix"]):
             value = value * F(entry["factor"])
     return value
 
@@ -43,5 +43,9 @@ def plain(name, shape):
     return (F(2) * u - F(1)) * F(np.sqrt(6.0 / np.prod(shape[1:])))
 
 
-def tensor(name, shape):
+def tensor(name, shape, block=1):
+    """An input. With blocks, squares of so many pixels have one value a channel."""
+    *outer, h, w = shape
+    if block > 1:
+        return tensor(name, [*outer, h // block, w // block]).repeat(block, -2).repeat(block, -1)
     return F(2) * uniform(name, shape) - F(1)

@@ -2,10 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
+use gsvnet_seg::{
+    FlowKind, FlowNet, KeyframeConfig, KeyframeKind, KeyframeNet, Propagation, PropagationConfig, ScoreNet,
+    warp_scores,
+};
 use hyperseg::{HyperSegNet, Preset};
 use zoo_kernels::{
     Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Patchwise, Region, channels_last,
@@ -21,6 +25,12 @@ use zoo_parity::{Gain, seeded};
 const CLASSES: usize = 1000;
 
 const IMAGE_CHANNELS: usize = 3;
+
+/// Classes of GSVNet's nets: Cityscapes'.
+const SCORES: usize = 19;
+
+/// The peers' seeded scores have one value in squares of so many pixels.
+const BLOCK: usize = 16;
 
 /// One run of a net on its inputs.
 type Run = Box<dyn Fn() -> candle_core::Result<Vec<Tensor>> + Send + Sync>;
@@ -41,6 +51,7 @@ pub struct Net {
 /// | `vit:H/BxNxC` | a pre-norm transformer block with H heads |
 /// | `patchwise:O/K/RxC/BxCxHxW` | a dynamic convolution of R×C patches: 1×1 to O channels, or 3×3 depthwise |
 /// | `hyperseg:PRESET/BxCxHxW` | a whole HyperSeg, to its logits |
+/// | `gsvnet:NET/BxCxHxW` | GSVNet's key frame's net or flow net, or `between`, all that a frame between key frames takes, on eighths of frames |
 /// | `conv:O/K/S/BxCxHxW` | one K×K convolution to O channels of stride S with bias and ReLU |
 /// | `dw:K/S/BxCxHxW` | the same, depthwise |
 /// | `train:NET/BxCxHxW` | forward and backward of `resnet18` or `mobilenet_v2`, norms by the batch; gives the gradients of all filters and matrices |
@@ -62,6 +73,12 @@ pub fn build(case: &str) -> Result<Option<Net>> {
         let (preset, shape) = arguments.split_once('/').context("expected hyperseg:PRESET/SHAPE")?;
         let Some(shape) = numbers(shape) else { return Ok(None) };
         return hyperseg(Preset::parse(preset)?, &shape.concat()).map(Some);
+    }
+    if kind == "gsvnet" {
+        let (net, shape) = arguments.split_once('/').context("expected gsvnet:NET/SHAPE")?;
+        let Some(shape) = numbers(shape) else { return Ok(None) };
+        let run = gsvnet(net, &shape.concat())?;
+        return Ok(run.map(|run| Net { run, compared: whole }));
     }
     let Some(arguments) = numbers(arguments) else { return Ok(None) };
     let arguments: Vec<&[usize]> = arguments.iter().map(Vec::as_slice).collect();
@@ -130,6 +147,51 @@ fn hyperseg(preset: Preset, shape: &[usize]) -> Result<Net> {
     let mut net = HyperSegNet::new(&preset.config(), vb)?;
     net.prepare()?;
     Ok(Net { run: single(shape, move |xs| net.forward(xs))?, compared: whole })
+}
+
+fn gsvnet(net: &str, shape: &[usize]) -> Result<Option<Run>> {
+    let vb = seeded::var_builder(None, DType::F32, &Device::Cpu);
+    Ok(Some(match net {
+        "light-flow" => flow(FlowKind::Light, shape, vb)?,
+        "flownet-s" => flow(FlowKind::FlownetS, shape, vb)?,
+        "between" => between(shape)?,
+        net => {
+            let Some(kind) = KeyframeKind::ALL.into_iter().find(|kind| kind.name() == net) else {
+                return Ok(None);
+            };
+            let mut net = KeyframeNet::new(&KeyframeConfig::new(kind, SCORES), vb)?;
+            net.prepare()?;
+            single(shape, move |xs| net.scores(xs))?
+        }
+    }))
+}
+
+fn flow(kind: FlowKind, shape: &[usize], vb: VarBuilder) -> Result<Run> {
+    let mut net = FlowNet::new(kind, vb)?;
+    net.prepare()?;
+    let (now, before) = (input("now", shape)?, input("before", shape)?);
+    Ok(Box::new(move || Ok(vec![net.forward(&now, &before)?])))
+}
+
+/// What `GsvNet::propagate` does, which would need a net for key frames.
+fn between(shape: &[usize]) -> Result<Run> {
+    let &[batch, _, height, width] = shape else { bail!("expected BxCxHxW, got {shape:?}") };
+    // Things move by up to four pixels of the eighth.
+    let gain = Gain::Prefix("ofnet.toflow.".to_owned(), 2.0);
+    let vb = seeded::var_builder_with_gain(vec![gain], DType::F32, &Device::Cpu);
+    let cfg = PropagationConfig::default();
+    let mut flow = FlowNet::new(cfg.flow, vb.pp("ofnet"))?;
+    let mut propagation = Propagation::new(&cfg, SCORES, vb.pp("grm"))?;
+    flow.prepare()?;
+    propagation.prepare()?;
+    let (now, before) = (input("now", shape)?, input("before", shape)?);
+    let scores = input("scores.205", &[batch, SCORES, height / BLOCK, width / BLOCK])?;
+    // Channels last, as the frame before gave them.
+    let scores = channels_last(&scores.upsample_nearest2d(height, width)?)?.permute((0, 3, 1, 2))?;
+    Ok(Box::new(move || {
+        let warped = warp_scores(&scores, &flow.forward(&now, &before)?)?;
+        Ok(vec![propagation.forward(&now, &warped)?.scores])
+    }))
 }
 
 /// One step of training without the optimiser's: the gradients of the mean cross entropy of the first class.
