@@ -5,6 +5,7 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use gsvnet_seg::KeyReason;
 use serde::Serialize;
 use zoo_core::{BBox, Classification, Detection, Detections, Image, SegMap};
 use zoo_vision::draw::{self, Style};
@@ -146,6 +147,8 @@ pub struct Circumstances {
     pub caption: Option<String>,
     /// Whether it is a frame of a clip, whose pictures are to be alike.
     pub in_clip: bool,
+    /// Why the frame is a key frame, if it is one.
+    pub key: Option<KeyReason>,
     /// Time of the model, in milliseconds.
     pub milliseconds: Option<f64>,
 }
@@ -164,6 +167,8 @@ struct Record<'a> {
     answer: Fields<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<BBox>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<KeyReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     milliseconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -255,6 +260,7 @@ impl Sink {
                 height: size.height,
                 answer: answer.fields(),
                 window: how.window,
+                key: how.key,
                 milliseconds: how.milliseconds.filter(|_| self.timings),
                 weights: self.caveat,
             };

@@ -2,8 +2,9 @@
 //!
 //! Plain Rust on slices at heart, candle custom operations around it. Every operation takes any
 //! device and float type: where no kernel of ours fits (CUDA, f16, bf16), it is expressed in
-//! candle's own operations, which are also what the kernels are tested against. Sampling, RoIAlign and
-//! the patch-wise and deformable convolutions have no such form, and say so on other devices.
+//! candle's own operations, which are also what the kernels are tested against. Sampling, RoIAlign,
+//! the patch-wise and deformable convolutions and everything packed (f32 on the CPU) have no such form, and
+//! say so elsewhere.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};
@@ -122,6 +123,7 @@ pub use label_map::resize_argmax;
 pub use memory::keep_freed_memory;
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
+pub use operation::add_maps;
 pub use packed::{
     ConvOptions, LateralNorm, PackedBlock, PackedConv, PackedDepthwise, PackedLinear, conv2d,
     inverted_residual, lateral, without_winograd,

@@ -10,7 +10,7 @@ use crate::epilogue::Float;
 use crate::isa::Isa;
 use crate::memory::filled_chunks;
 use crate::packed::from_nhwc;
-use crate::tape::Differentiable;
+use crate::tape::{Differentiable, apply};
 use crate::threads::items_per_task;
 use crate::transpose::channels_last;
 
@@ -217,10 +217,36 @@ pub(crate) fn contiguous_nhwc(xs: &Tensor) -> Result<Tensor> {
     channels_last(&from_nhwc(xs)?)
 }
 
+/// The sum of two maps `[B, C, H, W]`, channels last in memory on the CPU, which is where other operations leave them:
+/// candle adds such views value by value. Has gradients.
+///
+/// # Errors
+/// If the shapes or types differ.
+pub fn add_maps(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    map_sizes("sum", a)?;
+    if a.dims() != b.dims() || a.dtype() != b.dtype() {
+        bail!(
+            "sum: expected two maps of one shape and type, got {:?} of {:?} and {:?} of {:?}",
+            a.dims(),
+            a.dtype(),
+            b.dims(),
+            b.dtype()
+        )
+    }
+    if !has_kernel(a) {
+        return a + b;
+    }
+    let (a, b) = (channels_last(a)?, channels_last(b)?);
+    from_nhwc(&apply(Sum(a.shape().clone()), [&a, &b])?)
+}
+
+fn has_kernel(xs: &Tensor) -> bool {
+    matches!(xs.device(), Device::Cpu) && matches!(xs.dtype(), DType::F32 | DType::F64)
+}
+
 /// a + b, outside of the graph.
 pub(crate) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let has_kernel = matches!(a.device(), Device::Cpu) && matches!(a.dtype(), DType::F32 | DType::F64);
-    if !has_kernel || a.dtype() != b.dtype() || a.dims() != b.dims() {
+    if !has_kernel(a) || a.dtype() != b.dtype() || a.dims() != b.dims() {
         return a + b;
     }
     compute(&Sum(a.shape().clone()), [&a.contiguous()?, &b.contiguous()?])
@@ -246,5 +272,9 @@ impl Operation<2> for Sum {
                 }
             })
         }
+    }
+
+    fn gradients(&self, _: [&Tensor; 2], grad: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        Ok([Some(grad.clone()), Some(grad.clone())])
     }
 }

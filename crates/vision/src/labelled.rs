@@ -124,10 +124,10 @@ impl LabelledSet {
         }
     }
 
-    /// The `count` frames of the video before a labelled one, the nearest last; `None` if there are not so many.
+    /// The `count` frames of the video before a labelled one, their numbers `step` apart, the nearest last; `None` if one
+    /// of them is not there.
     ///
-    /// They are looked for in `frames`, or where the data set keeps them: Cityscapes in `leftImg8bit_sequence`, the
-    /// others among the labelled pictures.
+    /// They are looked for in `frames`, or where the data set keeps them: [`LabelledSet::video_of`].
     ///
     /// # Errors
     /// If the folder cannot be listed.
@@ -136,9 +136,16 @@ impl LabelledSet {
         pair: &Pair,
         frames: Option<&Path>,
         count: usize,
+        step: usize,
     ) -> Result<Option<Vec<PathBuf>>> {
-        let folder = frames.map_or_else(|| self.layout.video_of(&pair.image), Path::to_owned);
-        snippet::frames_before(&pair.image, &folder, count)
+        let folder = frames.map_or_else(|| self.video_of(pair), Path::to_owned);
+        snippet::frames_before(&pair.image, &folder, count, step)
+    }
+
+    /// The folder with the video that a labelled picture is a frame of: Cityscapes' `leftImg8bit_sequence`, of the others
+    /// the labelled pictures themselves.
+    pub fn video_of(&self, pair: &Pair) -> PathBuf {
+        self.layout.video_of(&pair.image)
     }
 
     /// Reads a frame of a video within the set's limits.

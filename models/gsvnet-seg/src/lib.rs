@@ -4,6 +4,26 @@
 //! S. Lee, S. Chen, W. Peng, "GSVNet: Guided Spatially-Varying Convolution for Fast Semantic Segmentation on
 //! Video", ICME 2021.
 //!
+//! The authors' code has no licence of its own, and the SwiftNet inside it is under the GPL-3.0: it was not read; golden
+//! files hold what it computes.
+//!
+//! ```
+//! use gsvnet_seg::{FrameSize, GsvNetSeg, Image, Preset, Schedule, Streaming};
+//!
+//! # let weights = candle_nn::VarBuilder::zeros(candle_core::DType::F32, &candle_core::Device::Cpu);
+//! // With weights: `GsvNetSeg::from_file(&gsvnet_seg::weights::config_of(path, None)?, path, &options)`.
+//! let model = GsvNetSeg::new(&Preset::CamvidSwiftnetR18.into(), weights)?.with_schedule(Schedule::every(2))?;
+//!
+//! let mut stream = model.start(FrameSize::new(64, 96))?;
+//! for (i, shade) in [60, 70].into_iter().enumerate() {
+//!     let frame = Image::filled(FrameSize::new(64, 96), [shade, 90, 150])?;
+//!     let segmented = model.step(&frame, &mut stream)?;
+//!     assert_eq!(segmented.key().is_some(), i == 0);
+//!     assert_eq!(segmented.map.classes.len(), 64 * 96);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Where the paper is
 //!
 //! | in the paper | here |

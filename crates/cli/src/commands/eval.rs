@@ -54,6 +54,9 @@ pub struct EvalArgs {
     /// leftImg8bit_sequence; of the others the labelled pictures themselves]
     #[arg(long, value_name = "DIR", requires = "data")]
     pub frames: Option<PathBuf>,
+    /// How far apart the numbers of neighbouring frames are, for gsvnet-seg; CamVid's labelled pictures are 30 apart
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one, requires = "data")]
+    pub frame_step: usize,
     #[command(flatten)]
     pub key_frames: gsvnet::ScheduleArgs,
     #[command(flatten)]
@@ -76,7 +79,7 @@ impl EvalArgs {
 
     /// A model that knows no key frames has none of these options.
     pub fn refuse_videos(&self, model: &str) -> Result<()> {
-        refuse(model, &[("--frames", self.frames.is_some())])?;
+        refuse(model, &[("--frames", self.frames.is_some()), ("--frame-step", self.frame_step > 1)])?;
         self.key_frames.refuse_for(model)
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use candle_core::{DType, Device};
 use candle_nn::{VarBuilder, VarMap};
 use gsvnet_seg::{GsvNet, Preset, Schedule};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use zoo_core::labels::CITYSCAPES_19;
 use zoo_core::{FrameSize, Image, SegMap};
 use zoo_testing::{Py, TorchWriter};
@@ -30,6 +30,8 @@ fn clips_have_key_frames_and_pictures_of_what_led_to_the_labels() {
         let sum: f64 = shares.values().map(|share| share.as_f64().unwrap()).sum();
         assert!(shares.len() == 19 && (sum - 1.0).abs() < 1e-4, "{record}");
     }
+    let keys: Vec<&Json> = records.iter().map(|record| &record["key"]).collect();
+    assert_eq!(keys, [&json!("first"), &Json::Null, &json!("interval"), &Json::Null]);
     let size = |name: &str| zoo_vision::read(folder.path().join(name)).unwrap().size();
     let first = size("shown/frame0.png");
     assert!((1..4).all(|i| size(&format!("shown/frame{i}.png")) == first), "frames of a clip stay alike");
@@ -123,9 +125,18 @@ fn evaluation_begins_so_many_frames_before_the_labelled_one() {
     assert!(text.contains("1 frame before") && text.contains("random weights"), "{text}");
 
     let failed = eval("--interval 5").expect_code(2).stderr;
-    assert!(failed.contains("has 4 frames before it") && failed.contains("--frames"), "{failed}");
+    assert!(failed.contains("has 4 frames before it") && failed.contains("--frame-step"), "{failed}");
+    assert!(failed.contains("leftImg8bit_sequence/val/a"), "{failed}");
     fs::rename(folder.path().join("data/leftImg8bit_sequence/val/a"), folder.path().join("video")).unwrap();
     let elsewhere = eval("--interval 4 --frames video --json").expect_code(0).json();
+    fs::remove_file(folder.path().join("video/a_000000_000002_leftImg8bit.png")).unwrap();
+    assert!(eval("--interval 2 --frames video").expect_code(2).stderr.contains("numbers are 1 apart"));
+    let stepped = eval("--interval 2 --frame-step 2 --frames video --json").expect_code(0).json();
+    assert_eq!(stepped["frame_step"].as_u64(), Some(2));
+    fs::remove_dir_all(folder.path().join("video")).unwrap();
+    assert_eq!(eval("--interval 1 --json").expect_code(0).json()["avg_miou"], alone["avg_miou"]);
+    let missing = eval("--interval 2").expect_code(1).stderr;
+    assert!(missing.contains("--frames names their folder"), "{missing}");
     assert_eq!(elsewhere["avg_miou"], report["avg_miou"]);
 }
 

@@ -1,7 +1,7 @@
 //! Filters that differ from pixel to pixel, and shares of a sum.
 
 use candle_core::DType;
-use zoo_kernels::{Candidate, channel_shares, varying_conv2d};
+use zoo_kernels::{Candidate, add_maps, channel_shares, varying_conv2d};
 
 use crate::packed::on_each_isa;
 use crate::reference::{Values, assert_gradients, layouts, map};
@@ -93,6 +93,20 @@ fn shares_sum_to_one_and_have_gradients() {
         let nothing = channel_shares(&xs.zeros_like().unwrap(), 1e-9).unwrap();
         assert!(Values::of(&nothing).values.iter().all(|&y| y == 0.0));
     }
+}
+
+#[test]
+fn maps_are_added_in_any_order_of_memory_and_have_gradients() {
+    for (seed, dims) in MAPS.into_iter().enumerate() {
+        let [a, b] = [1, 20].map(|first| noise(seed as u64 + first, &dims, DType::F64));
+        let want = (&a + &b).unwrap();
+        for (a, b) in layouts(&a).iter().zip(layouts(&b).iter().rev()) {
+            assert_eq!(largest_difference(&add_maps(a, b).unwrap(), &want), 0.0);
+        }
+        assert_gradients(&format!("{dims:?}"), &[&a, &b], |inputs| add_maps(&inputs[0], &inputs[1]).unwrap());
+    }
+    let (a, b) = (noise(1, &[1, 2, 3, 4], DType::F32), noise(1, &[1, 2, 4, 3], DType::F32));
+    assert!(add_maps(&a, &b).unwrap_err().to_string().contains("one shape"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Table 2: what the paper prints beside the counts of the nets built here.
+//! Table 2: the counts of the nets built here. `zoo info gsvnet-seg` puts the paper's beside them.
 //!
 //! The paper's "parameters" are bytes, four a value, in millions; its "FLOPs" are multiply–accumulates, to which come
 //! two operations for each value out of a batch norm and one for each out of a ReLU ([`Counts::operations`]).

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, concat_channels};
+use zoo_kernels::{Activation, add_maps, concat_channels};
 use zoo_layers::{ConvNormAct, ConvSpec, Statistics};
 
 use crate::config::BN_EPS;
@@ -79,14 +79,15 @@ impl LightFlow {
         for (i, layer) in self.dilated.iter().enumerate() {
             let ys = layer.forward(&xs)?;
             let sum = match sums.last() {
-                Some(before) => (ys + before)?,
+                Some(before) => add_maps(&ys, before)?,
                 None => ys,
             };
             probe(&format!("x{}", i + 1), &sum)?;
             sums.push(sum);
         }
         // No activation follows the sum.
-        let merged = (self.merge.forward(&concat_channels(&sums.iter().collect::<Vec<_>>())?)? + xs)?;
+        let merged = self.merge.forward(&concat_channels(&sums.iter().collect::<Vec<_>>())?)?;
+        let merged = add_maps(&merged, &xs)?;
         probe("merged", &merged)?;
         self.to_flow.forward(&merged)
     }

@@ -25,7 +25,7 @@ pub enum FlowKind {
     /// The paper's own light net.
     #[default]
     Light,
-    /// FlowNet2's FlowNetS ("Ours-FlowNet"), nearly a hundred times as large.
+    /// FlowNet2's FlowNetS ("Ours-FlowNet"): nearly a hundred times the parameters of all nets between key frames.
     FlownetS,
 }
 

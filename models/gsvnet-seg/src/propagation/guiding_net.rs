@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_kernels::{Activation, Interpolation, concat_channels};
+use zoo_kernels::{Activation, Interpolation, add_maps, concat_channels};
 use zoo_layers::{ConvNormAct, ConvSpec, Statistics, resize_like};
 
 use crate::config::BN_EPS;
@@ -90,7 +90,7 @@ impl GuidingNet {
         probe("u1", &u1)?;
         let u2 = up2.forward(&resize_like(&u1, &g0, ENLARGED)?)?;
         probe("u2", &u2)?;
-        self.decoder.forward(&(g0 + u2)?)
+        self.decoder.forward(&add_maps(&g0, &u2)?)
     }
 
     pub(super) fn cost(&self, low: FrameSize, tally: &mut Tally) {

@@ -1,6 +1,7 @@
 //! From one frame's scores to the next one's: Section 3.2, Figure 3.
 //!
-//! All maps have an eighth of the frame's rows and columns, and one channel a class.
+//! All maps have an eighth of the frame's rows and columns; the frame itself in that size is called `low`. Scores have one
+//! channel a class.
 
 mod delay_kernels;
 mod edges;

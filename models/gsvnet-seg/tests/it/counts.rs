@@ -58,7 +58,7 @@ fn larger_kernels_add_weights_of_the_guiding_net_alone() {
 }
 
 #[test]
-fn flownet_s_is_a_hundred_times_the_light_net() {
+fn flownet_s_is_two_hundred_times_the_light_net() {
     let cost = flow(FlowKind::FlownetS);
     assert_eq!(cost.params, 38_676_514);
     assert_eq!((cost.macs as f64 / 1e7).round() / 1e2, 2.63);

@@ -28,6 +28,7 @@ struct Report<'a> {
     /// Labelled pictures with too few frames before them.
     left_out: usize,
     schedule: Schedule,
+    frame_step: usize,
     iou_rule: IouRule,
     #[serde(skip_serializing_if = "Option::is_none")]
     weights: Option<&'static str>,
@@ -54,7 +55,7 @@ pub fn eval(preset: Option<Preset>, args: &EvalArgs) -> Result<()> {
     let model = loaded(preset, &args.weights, &device)?.with_schedule(schedule).map_err(usage)?;
     let legend = model.pictures().labels.clone();
     let data = Data::open(&legend, args)?;
-    let counts = count(&model, &data, args.frames.as_deref())?;
+    let counts = count(&model, &data, args)?;
     let mut pooled = data.matrix()?;
     for matrix in &counts.matrices {
         pooled.merge(matrix)?;
@@ -67,6 +68,7 @@ pub fn eval(preset: Option<Preset>, args: &EvalArgs) -> Result<()> {
         pictures: counts.pictures,
         left_out: data.pictures - counts.pictures,
         schedule,
+        frame_step: args.frame_step,
         iou_rule: RULE,
         weights: args.weights.random.then_some("random weights"),
         miou_at: counts.matrices.iter().map(miou).collect(),
@@ -87,7 +89,8 @@ struct Counts {
     pictures: usize,
 }
 
-fn count(model: &GsvNetSeg, data: &Data, frames: Option<&Path>) -> Result<Counts> {
+fn count(model: &GsvNetSeg, data: &Data, args: &EvalArgs) -> Result<Counts> {
+    let frames = args.frames.as_deref();
     let interval = model.net().schedule().interval;
     let matrices = (0..interval).map(|_| data.matrix()).collect::<Result<Vec<_>>>()?;
     let mut counts = Counts { matrices, consistency: data.matrix()?, pictures: 0 };
@@ -95,7 +98,9 @@ fn count(model: &GsvNetSeg, data: &Data, frames: Option<&Path>) -> Result<Counts
     for pair in data.set.pairs().iter().take(data.pictures) {
         progress.step();
         // All distances are measured on the same pictures.
-        let Some(before) = data.set.frames_before(pair, frames, interval - 1)? else { continue };
+        let before = data.set.frames_before(pair, frames, interval - 1, args.frame_step);
+        let before = before.context("the frames before a labelled one: --frames names their folder, and Cityscapes has them in its package leftImg8bit_sequence")?;
+        let Some(before) = before else { continue };
         let labelled = data.set.read(pair)?;
         let mut images = Vec::with_capacity(interval);
         for path in &before {
@@ -123,9 +128,16 @@ fn count(model: &GsvNetSeg, data: &Data, frames: Option<&Path>) -> Result<Counts
     }
     if counts.pictures == 0 {
         return Err(Usage::error(format_args!(
-            "none of the {} labelled pictures has {} frames before it: name the folder of the video's frames with --frames, or take --interval 1",
+            "none of the {} labelled pictures has {} frames before it whose numbers are {} apart, in {}: name the folder with the video's frames (--frames), how far apart they are (--frame-step), or take --interval 1",
             data.pictures,
-            interval - 1
+            interval - 1,
+            args.frame_step,
+            frames
+                .map_or_else(
+                    || data.set.pairs().first().map(|pair| data.set.video_of(pair)).unwrap_or_default(),
+                    Path::to_owned
+                )
+                .display()
         )));
     }
     Ok(counts)

@@ -89,17 +89,17 @@ impl Answer for Shown {
 
     fn draw(&self, image: &mut Image, style: &Style, how: &Circumstances) -> Result<()> {
         let size = image.size();
-        self.map.draw(image, style, how)?;
         if self.beside.is_empty() {
-            return Ok(());
+            return self.map.draw(image, style, how);
         }
+        draw::mask(image, &self.map, style)?;
         let enlarged = self.beside.iter().map(|(picture, name)| {
             Ok((zoo_vision::resize(picture, size, zoo_vision::Resize::Nearest)?, *name))
         });
         let enlarged = enlarged.collect::<Result<Vec<_>>>()?;
         let mut pictures = vec![(&*image, "labels")];
         pictures.extend(enlarged.iter().map(|(picture, name)| (picture, *name)));
-        *image = draw::montage(&pictures, 2)?;
+        *image = draw::legend(&draw::montage(&pictures, 2)?, &self.map.legend)?;
         Ok(())
     }
 
@@ -142,6 +142,7 @@ fn clip(session: &mut Session, input: Input, model: &GsvNetSeg, args: &RunArgs) 
         let how = Circumstances {
             caption: Some(format!("{} · frame {index}", kind(&segmented))),
             in_clip: true,
+            key: segmented.key(),
             milliseconds: Some(1e3 * spent.as_secs_f64()),
             ..Circumstances::default()
         };
@@ -177,8 +178,8 @@ fn pictures(
     let Way::Propagated { flow, steps, .. } = &segmented.step.way else {
         let places = [
             (Show::Flow, ["flow (a key frame has none)"].as_slice()),
-            (Show::Edges, ["edges (a key frame has none)", "unlike the key frames' net"].as_slice()),
-            (Show::Guide, ["weight: stays", "weight: moves", "weight: own"].as_slice()),
+            (Show::Edges, ["edges (a key frame has none)", "this is the key frames' net"].as_slice()),
+            (Show::Guide, ["weights (a key frame has none)", "", ""].as_slice()),
         ];
         for (_, names) in places.into_iter().filter(|(what, _)| args.shows(*what)) {
             for name in names {

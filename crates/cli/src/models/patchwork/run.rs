@@ -267,6 +267,7 @@ where
             caption: Some(format!("{mode} · frame {}", step.index)),
             in_clip: true,
             milliseconds: Some(1e3 * time.as_secs_f64()),
+            ..Circumstances::default()
         };
         times.push(step.time.network);
         progress.pause(|| session.done(&item, step.output, &how))?;

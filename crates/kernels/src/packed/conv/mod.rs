@@ -47,8 +47,8 @@ pub struct ConvOptions {
     pub dilation: usize,
     /// The channels are split into so many parts that do not see each other.
     pub groups: usize,
-    /// Whether Winograd's filtering may be used where it is faster: 3×3 filters of stride 1 between
-    /// medium channel counts, on maps that are large enough. It rounds more: about 2e-5 of the
+    /// Whether Winograd's filtering may be used where it is faster: 3×3 filters of stride 1, neither dilated nor
+    /// grouped, between 8 and 512 channels, on maps that are large enough. It rounds more: about 2e-5 of the
     /// largest output instead of 1e-6. `ZOO_WINOGRAD=0` and [`without_winograd`](crate::without_winograd)
     /// forbid it everywhere.
     pub winograd: bool,
