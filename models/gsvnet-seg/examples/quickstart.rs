@@ -1,6 +1,6 @@
 //! Labels the frames of a clip, every third of them by the key frames' net.
 //!
-//! `cargo run --release -p gsvnet-seg --example quickstart -- gsv/model.safetensors clip.y4m out/`, with weights and the
+//! `cargo run --release -p gsvnet-seg --example gsvnet-quickstart -- gsv/model.safetensors clip.y4m out/`, with weights and the
 //! `config.json` beside them that `zoo convert` writes.
 #![allow(clippy::print_stdout, reason = "what it says of the frames is its output")]
 
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     gsvnet_seg::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [file, clip, out] = arguments.as_slice() else {
-        return Err("usage: quickstart WEIGHTS CLIP FOLDER".into());
+        return Err("usage: gsvnet-quickstart WEIGHTS CLIP FOLDER".into());
     };
     let file = Path::new(file);
     let model = GsvNetSeg::from_file(&weights::config_of(file, None)?, file, &LoadOptions::default())?
