@@ -77,6 +77,11 @@ fn what_cannot_be_is_said() {
     fails("run gsvnet-seg clip --random --key-scale 0.6", 2, &["expected one of 0.5, 0.75, 1.0"]);
     fails("run gsvnet-seg clip --random --interval 0", 2, &["at least 1"]);
     fails("run gsvnet-seg clip --random --size 64x64", 2, &["gsvnet-seg has no option --size"]);
+    fails(
+        "run gsvnet-seg clip --stills --random --show flow",
+        2,
+        &["--show is for clips", "name the folder"],
+    );
     fails("run hyperseg clip --random --interval 2", 2, &["hyperseg has no option --interval"]);
     fails("run patchwork-det clip --show flow", 2, &["patchwork-det has no option --show"]);
     fails("eval patchwork-det clip --interval 2", 2, &["has no option --interval"]);

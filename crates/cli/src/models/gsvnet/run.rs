@@ -42,7 +42,10 @@ pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     let mut timings = still_timings();
     let outcome = Session::run(args, caveat, |session, input| match input.is_clip {
         true => clip(session, input, &model, args),
-        false => session.stills(input, args.batch, &mut timings, |images| Ok(model.segment(images)?)),
+        false => {
+            args.gsvnet.refuse_for_stills(&input.name)?;
+            session.stills(input, args.batch, &mut timings, |images| Ok(model.segment(images)?))
+        }
     })?;
     if args.output.timings {
         print_timings(&timings);

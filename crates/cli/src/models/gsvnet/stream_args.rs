@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use gsvnet_seg::{KeyframeScale, Schedule};
 
 use crate::args::at_least_one;
+use crate::exit::Usage;
 use crate::view_args::refuse;
 
 /// When key frames come.
@@ -93,6 +94,21 @@ impl GsvArgs {
     /// When key frames come.
     pub fn schedule(&self) -> Schedule {
         Schedule { scene_change: self.scene_change, ..self.schedule.schedule() }
+    }
+
+    /// A picture by itself has no frame before it.
+    pub fn refuse_for_stills(&self, input: &str) -> Result<()> {
+        let clips = [
+            ("--interval", self.schedule.interval.is_some()),
+            ("--scene-change", self.scene_change.is_some()),
+            ("--show", !self.show.is_empty() || self.show_flow),
+        ];
+        match clips.iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Usage::error(format_args!(
+                "{option} is for clips, and {input} is single pictures: name the folder of its frames, or leave {option} out"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Whether to show this.
