@@ -2,7 +2,7 @@ use candle_core::{DType, Device, Tensor};
 use indexmap::{IndexMap, map::Entry};
 use serde_json::Value;
 
-use crate::{Error, Result};
+use crate::{BoxError, Error, Golden, Result};
 
 /// What a case computed.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,29 @@ impl Outputs {
     pub fn push(&mut self, name: impl Into<String>, tensor: &Tensor) -> Result<()> {
         let values = tensor.to_device(&Device::Cpu)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
         self.insert(name.into(), Produced { shape: tensor.dims().to_vec(), values })
+    }
+
+    /// Adds a tensor if the file stores one of this name.
+    ///
+    /// # Errors
+    /// As [`Outputs::push`].
+    pub fn push_stored(&mut self, golden: &Golden, name: impl Into<String>, tensor: &Tensor) -> Result<()> {
+        let name = name.into();
+        if golden.meta().output_shapes.contains_key(&name) { self.push(name, tensor) } else { Ok(()) }
+    }
+
+    /// Runs a net with a probe that adds what the file stores, and gives what the net gives.
+    ///
+    /// # Errors
+    /// The net's, and as [`Outputs::push`].
+    pub fn push_probed<R>(
+        &mut self,
+        golden: &Golden,
+        run: impl FnOnce(&mut dyn FnMut(&str, &Tensor) -> candle_core::Result<()>) -> candle_core::Result<R>,
+    ) -> Result<R, BoxError> {
+        let result =
+            run(&mut |name, tensor| self.push_stored(golden, name, tensor).map_err(candle_core::Error::wrap));
+        Ok(result?)
     }
 
     /// Adds plain numbers.

@@ -219,8 +219,12 @@ impl<N: ScoreNet> GsvNet<N> {
     /// If the net does not take the frame.
     pub fn key_logits(&self, frame: &Tensor) -> Result<Tensor> {
         let (_, _, h, w) = frame.dims4()?;
-        let key = resized(frame, self.schedule.scale.of(FrameSize::new(h, w)))?;
-        self.keyframe.scores(&self.channels.keyframe.of_rgb(&key)?)
+        self.logits(&resized(frame, self.schedule.scale.of(FrameSize::new(h, w)))?)
+    }
+
+    /// The key frames' net on what it is to see, `[B, 3, H, W]`, RGB.
+    fn logits(&self, seen: &Tensor) -> Result<Tensor> {
+        self.keyframe.scores(&self.channels.keyframe.of_rgb(seen)?)
     }
 
     /// [`GsvNet::push`] of a frame in two sizes: its eighth, and what a key frame's net is given, which is asked for
@@ -253,8 +257,7 @@ impl<N: ScoreNet> GsvNet<N> {
     /// # Errors
     /// If the net does not take the frame.
     pub fn key_scores(&self, frame: &Tensor, low: FrameSize) -> Result<Tensor> {
-        let logits = self.keyframe.scores(&self.channels.keyframe.of_rgb(frame)?)?;
-        resized(&logits, low)
+        resized(&self.logits(frame)?, low)
     }
 
     /// Scores of a frame from those of the one before it. `low` and `before` are eighths of the two frames,

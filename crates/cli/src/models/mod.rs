@@ -146,6 +146,21 @@ pub fn random_weights(seed: u64, device: &Device) -> VarBuilder<'static> {
     seeded::var_builder(Some(seed), DType::F32, device)
 }
 
+/// What to do where no weights of `model` can be had by their name.
+fn without_weights(error: zoo_hub::Error, model: &str) -> anyhow::Error {
+    const OWN_OR_RANDOM: &str =
+        "--weights FILE takes them; --random tries the machinery (what it finds means nothing)";
+    match error {
+        zoo_hub::Error::NeverTrained { .. } => {
+            Usage::error(format_args!("nobody has published weights for {model}: {OWN_OR_RANDOM}"))
+        }
+        convert @ zoo_hub::Error::NeedsConversion { .. } => {
+            Usage::error(format_args!("{convert}; then {OWN_OR_RANDOM}"))
+        }
+        other => other.into(),
+    }
+}
+
 /// Builds a net only to see whether a checkpoint fits it.
 fn check_fit<M>(
     name: &str,

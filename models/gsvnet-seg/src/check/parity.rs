@@ -4,8 +4,7 @@ mod keyframe;
 mod pipeline;
 mod propagation;
 
-use candle_core::{Result as CandleResult, Tensor};
-use zoo_parity::{BoxError, Case, Golden, Outputs, Tolerance};
+use zoo_parity::{Case, Tolerance};
 
 /// Maps on the way, and results that are scores.
 const MAPS: Tolerance = Tolerance::Golden { max_rel_absmax: 1e-4, mean_rel_absmax: 1e-5 };
@@ -24,19 +23,4 @@ pub fn cases(prepared: bool) -> Vec<Case> {
         propagation::guided_filter(prepared),
         pipeline::case(prepared),
     ]
-}
-
-/// Runs a net with a probe that keeps what the file stores.
-fn probe_into<R>(
-    outputs: &mut Outputs,
-    golden: &Golden,
-    run: impl FnOnce(&mut dyn FnMut(&str, &Tensor) -> CandleResult<()>) -> CandleResult<R>,
-) -> Result<R, BoxError> {
-    run(&mut |name, map| {
-        if golden.meta().output_shapes.contains_key(name) {
-            outputs.push(name, map).map_err(candle_core::Error::wrap)?;
-        }
-        Ok(())
-    })
-    .map_err(BoxError::from)
 }

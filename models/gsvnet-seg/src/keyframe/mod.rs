@@ -18,8 +18,6 @@ pub use bisenet::BiSeNet;
 pub use config::{KeyframeConfig, KeyframeKind};
 pub use swiftnet::{PyramidSwiftNet, SwiftNet};
 
-/// Epsilon of every batch norm.
-pub(crate) const BN_EPS: f64 = 1e-5;
 /// Sides of the smallest image: below, the last stages have no pixel of their own.
 pub const MIN_SIDE: usize = 32;
 

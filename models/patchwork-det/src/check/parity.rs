@@ -121,14 +121,6 @@ fn crop(frame: &Tensor, window: Window) -> CandleResult<Tensor> {
     frame.narrow(2, window.top, window.height)?.narrow(3, window.left, window.width)?.contiguous()
 }
 
-/// Adds an output if the file has one of this name.
-fn keep(outputs: &mut Outputs, golden: &Golden, name: String, tensor: &Tensor) -> Result<(), BoxError> {
-    if golden.meta().output_shapes.contains_key(&name) {
-        outputs.push(name, tensor)?;
-    }
-    Ok(())
-}
-
 /// Runs `net` with a probe that keeps what the file stores; `rename` maps the net's names to the file's.
 fn probed<R>(
     outputs: &mut Outputs,
@@ -136,17 +128,7 @@ fn probed<R>(
     rename: impl Fn(&str) -> String,
     run: impl FnOnce(&mut dyn FnMut(&str, &Tensor) -> CandleResult<()>) -> CandleResult<R>,
 ) -> Result<R, BoxError> {
-    let mut fault = None;
-    let result = run(&mut |name, tensor| {
-        if let Err(error) = keep(outputs, golden, rename(name), tensor) {
-            fault.get_or_insert(error);
-        }
-        Ok(())
-    });
-    match fault {
-        Some(error) => Err(error),
-        None => Ok(result?),
-    }
+    outputs.push_probed(golden, |probe| run(&mut |name, tensor| probe(&rename(name), tensor)))
 }
 
 fn detector_frame(

@@ -15,16 +15,12 @@ use zoo_vision::draw::{self, Style};
 use super::stream_args::{GsvArgs, Show};
 use super::{NAME, usage};
 use crate::args::{RunArgs, WeightArgs};
-use crate::exit::{Outcome, Usage, note};
-use crate::models::random_weights;
+use crate::exit::{Outcome, note};
+use crate::models::{random_weights, without_weights};
 use crate::output::{Answer, Circumstances, Fields};
 use crate::progress::Progress;
 use crate::session::{Input, Session, first_frame, print_timings, still_timings};
 use crate::table::{Table, number};
-
-/// What to do where no weights can be had by their name.
-const OWN_OR_RANDOM: &str =
-    "--weights FILE takes them; --random tries the machinery (what it finds means nothing)";
 /// Motion of so many pixels of an eighth has a full colour.
 const LONGEST: f32 = 4.0;
 /// Frames of a kind whose time does not count.
@@ -67,16 +63,8 @@ pub fn loaded(preset: Option<Preset>, weights: &WeightArgs, device: &Device) -> 
         return Ok(GsvNetSeg::from_file(&config, path, &options)?);
     }
     let preset = preset.unwrap_or_default();
-    GsvNetSeg::from_pretrained(GsvWeights(preset), &options).map_err(|error| match error {
-        zoo_hub::Error::NeverTrained { .. } => Usage::error(format_args!(
-            "nobody has published weights for {NAME}/{}: {OWN_OR_RANDOM}",
-            preset.name()
-        )),
-        convert @ zoo_hub::Error::NeedsConversion { .. } => {
-            Usage::error(format_args!("{convert}; then {OWN_OR_RANDOM}"))
-        }
-        other => other.into(),
-    })
+    GsvNetSeg::from_pretrained(GsvWeights(preset), &options)
+        .map_err(|error| without_weights(error, &format!("{NAME}/{}", preset.name())))
 }
 
 /// A frame's class map, and pictures of what led to it.

@@ -15,14 +15,10 @@ use super::{NAME, usage};
 use crate::args::{RunArgs, WeightArgs};
 use crate::commands::bench::{self, BenchArgs};
 use crate::commands::eval::EvalArgs;
-use crate::exit::{Outcome, Usage, note};
-use crate::models::{random_weights, segmentation};
+use crate::exit::{Outcome, note};
+use crate::models::{random_weights, segmentation, without_weights};
 use crate::session::{Session, print_timings, still_timings};
 use crate::view_args::{Merge, SegmentArgs, ViewArgs};
-
-/// What to do where no weights can be had by their name.
-const OWN_OR_RANDOM: &str =
-    "--weights FILE takes them; --random tries the machinery (what it finds means nothing)";
 
 /// Runs all inputs, clips frame by frame.
 pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
@@ -98,16 +94,8 @@ fn loaded(preset: Option<Preset>, weights: &WeightArgs, device: &Device) -> Resu
         return Ok(HyperSeg::from_file(&config, path, &options)?);
     }
     let preset = preset.unwrap_or_default();
-    HyperSeg::from_pretrained(HyperSegWeights(preset), &options).map_err(|error| match error {
-        zoo_hub::Error::NeverTrained { .. } => Usage::error(format_args!(
-            "nobody has published weights for {NAME}/{}: {OWN_OR_RANDOM}",
-            preset.name()
-        )),
-        convert @ zoo_hub::Error::NeedsConversion { .. } => {
-            Usage::error(format_args!("{convert}; then {OWN_OR_RANDOM}"))
-        }
-        other => other.into(),
-    })
+    HyperSeg::from_pretrained(HyperSegWeights(preset), &options)
+        .map_err(|error| without_weights(error, &format!("{NAME}/{}", preset.name())))
 }
 
 /// The model with what the command line says of pictures.

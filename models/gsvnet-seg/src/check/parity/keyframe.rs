@@ -3,7 +3,7 @@ use serde::Deserialize;
 use zoo_core::ScoreNet as _;
 use zoo_parity::{BoxError, Case, Golden, Outputs};
 
-use super::{MAPS, probe_into};
+use super::MAPS;
 use crate::keyframe::{Joins, KeyframeConfig, KeyframeKind, KeyframeNet, PyramidSwiftNet};
 
 /// What the golden files call the nets.
@@ -47,7 +47,7 @@ fn outputs(golden: &Golden, device: &Device, prepared: bool) -> Result<Outputs, 
         in_use.prepare()?;
     }
     let mut outputs = Outputs::new();
-    probe_into(&mut outputs, golden, |probe| net.forward_probed(&xs, probe))?;
+    outputs.push_probed(golden, |probe| net.forward_probed(&xs, probe))?;
     outputs.push("logits", &in_use.scores(&xs)?)?;
     Ok(outputs)
 }

@@ -71,10 +71,7 @@ fn outputs(golden: &Golden, device: &Device, prepared: bool) -> Result<Outputs, 
     let mut state = net.start(size)?;
     for i in 0..frames {
         let frame = golden.input(&format!("input.{i}"), device)?;
-        let mut put = |name: &str, map: &Tensor| {
-            let name = format!("frame{i}.{name}");
-            if golden.meta().output_shapes.contains_key(&name) { outputs.push(name, map) } else { Ok(()) }
-        };
+        let mut put = |name: &str, map: &Tensor| outputs.push_stored(golden, format!("frame{i}.{name}"), map);
         let step = net.push(&frame, &mut state)?;
         match &step.way {
             Way::Key(_) => put("key_logits", &net.key_logits(&frame)?)?,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use zoo_kernels::channel_shares;
 use zoo_parity::{BoxError, Case, Golden, Outputs, Tolerance};
 
-use super::{MAPS, WARPED, probe_into};
+use super::{MAPS, WARPED};
 use crate::config::PropagationConfig;
 use crate::flow::{FlowKind, FlowNet};
 use crate::propagation::{KernelSize, Propagation, warp_scores};
@@ -37,7 +37,7 @@ fn flow_outputs(
     }
     let frames = golden.input("input", device)?;
     let mut outputs = Outputs::new();
-    let flow = probe_into(&mut outputs, golden, |probe| match &net {
+    let flow = outputs.push_probed(golden, |probe| match &net {
         FlowNet::Light(net) => net.forward_probed(&frames, probe),
         FlowNet::FlowNetS(net) => net.forward_probed(&frames, &mut |name, map| match name {
             "deconv5" => probe(name, &(map.relu()? - (map.neg()?.relu()? * (1.0 / SLOPE))?)?),
@@ -96,9 +96,8 @@ fn filter_outputs(golden: &Golden, device: &Device, prepared: bool) -> Result<Ou
     outputs.given("given_seg");
     let warped = golden.tensor("given_seg", device)?;
     let steps = net.forward(&low, &warped)?;
-    let raw = probe_into(&mut outputs, golden, |probe| {
-        net.guiding_net().forward_probed(&steps.intra, &steps.edges, probe)
-    })?;
+    let raw = outputs
+        .push_probed(golden, |probe| net.guiding_net().forward_probed(&steps.intra, &steps.edges, probe))?;
     outputs.push("argmax", &warped.argmax_keepdim(1)?)?;
     outputs.push("intra", &steps.intra)?;
     outputs.push("edge", &steps.edges)?;

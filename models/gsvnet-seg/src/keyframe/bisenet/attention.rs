@@ -5,7 +5,8 @@ use zoo_core::{FrameSize, Tally};
 use zoo_kernels::{Activation, concat_channels, gate, gate_add, global_avg_pool2d};
 use zoo_layers::{ConvNormAct, ConvSpec, Statistics};
 
-use super::{BN_EPS, FEATURES, FUSED, conv_norm_relu, relu1, relu3};
+use super::{FEATURES, FUSED, conv_norm_relu, relu1, relu3};
+use crate::config::BN_EPS;
 
 /// The means of a map that gates are made of.
 const MEANS: FrameSize = FrameSize { height: 1, width: 1 };

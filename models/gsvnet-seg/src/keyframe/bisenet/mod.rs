@@ -22,9 +22,10 @@ pub use head::Head;
 pub use spatial::SpatialPath;
 pub use xception::Xception;
 
-use super::{BN_EPS, KeyframeConfig, PartCosts, check_image, check_side};
+use super::{KeyframeConfig, PartCosts, check_image, check_side};
 use crate::Probe;
 use crate::accel::FeatureNet;
+use crate::config::BN_EPS;
 
 /// Channels on the way back.
 const FEATURES: usize = 128;

@@ -4,7 +4,8 @@ use zoo_core::{FrameSize, Tally};
 use zoo_kernels::Activation;
 use zoo_layers::{ConvNormAct, ConvSpec, Statistics};
 
-use super::{BN_EPS, FEATURES, conv_norm_relu};
+use super::{FEATURES, conv_norm_relu};
+use crate::config::BN_EPS;
 
 /// Channels of the three strided convolutions.
 const CHANNELS: usize = 64;

@@ -4,8 +4,9 @@ use zoo_core::{FrameSize, Tally};
 use zoo_kernels::{Activation, Pool, max_pool2d};
 use zoo_layers::{ConvNormAct, ConvSpec, SeparableConv, Statistics};
 
-use super::{BN_EPS, conv_norm_relu};
+use super::conv_norm_relu;
 use crate::Probe;
+use crate::config::BN_EPS;
 
 /// Channels of the stem.
 const STEM: usize = 8;

@@ -22,8 +22,9 @@ pub use ladder::Ladder;
 pub use pooling::PyramidPooling;
 pub use pyramid::PyramidSwiftNet;
 
-use super::{BN_EPS, Joins, KeyframeConfig, PartCosts};
+use super::{Joins, KeyframeConfig, PartCosts};
 use crate::Probe;
+use crate::config::BN_EPS;
 
 /// Channels of the pyramid's result, the ladder and what the head reads.
 const FEATURES: usize = 128;

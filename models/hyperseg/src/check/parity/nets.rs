@@ -1,4 +1,4 @@
-use candle_core::{DType, Device, Result as CandleResult, Tensor};
+use candle_core::{DType, Device};
 use serde::Deserialize;
 use zoo_kernels::Activation;
 use zoo_layers::{ConvNormAct, ConvSpec, Padding, SamePadding};
@@ -104,7 +104,7 @@ fn net_outputs(golden: &Golden, device: &Device, prepared: bool) -> Result<Outpu
     }
     // A prepared net's weights are times its norms' scales, which are divided out again.
     let scales = if prepared { Some(net.prepare_with(DeadHead::Keep)?) } else { None };
-    let logits = probed(&mut outputs, golden, |probe| {
+    let logits = outputs.push_probed(golden, |probe| {
         net.forward_probed(&xs, &mut |name, map| {
             let scales = scales.as_ref().zip(name.strip_prefix("weights."));
             let scale = scales.and_then(|(scales, map)| scales.get(map.parse::<usize>().ok()?));
@@ -117,21 +117,6 @@ fn net_outputs(golden: &Golden, device: &Device, prepared: bool) -> Result<Outpu
     outputs.push("output", &logits)?;
     outputs.push("argmax", &logits.argmax(1)?)?;
     Ok(outputs)
-}
-
-/// Runs a net with a probe that keeps what the file stores.
-fn probed<R>(
-    outputs: &mut Outputs,
-    golden: &Golden,
-    run: impl FnOnce(&mut dyn FnMut(&str, &Tensor) -> CandleResult<()>) -> CandleResult<R>,
-) -> Result<R, BoxError> {
-    run(&mut |name, map| {
-        if golden.meta().output_shapes.contains_key(name) {
-            outputs.push(name, map).map_err(candle_core::Error::wrap)?;
-        }
-        Ok(())
-    })
-    .map_err(BoxError::from)
 }
 
 /// The backbone alone.
@@ -170,6 +155,6 @@ fn backbone_outputs(golden: &Golden, device: &Device, prepared: bool) -> Result<
         net.prepare()?;
     }
     outputs.push("stem_bn", &stem.forward(&xs)?)?;
-    probed(&mut outputs, golden, |probe| net.forward(&xs, probe))?;
+    outputs.push_probed(golden, |probe| net.forward(&xs, probe))?;
     Ok(outputs)
 }
