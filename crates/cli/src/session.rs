@@ -43,6 +43,8 @@ impl Session {
         caveat: Option<&'static str>,
         mut handle: impl FnMut(&mut Self, Input) -> Result<()>,
     ) -> Result<Outcome> {
+        // Models are loaded by now.
+        zoo_kernels::release_freed_memory();
         let parsed: Vec<_> = args.input.inputs.iter().map(|text| (text, Source::parse(text))).collect();
         let sources: Vec<Source> =
             parsed.iter().filter_map(|(_, source)| source.as_ref().ok().cloned()).collect();

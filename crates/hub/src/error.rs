@@ -20,6 +20,14 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The description beside a file of weights is not understood.
+    #[error("{}: {reason}: put there the config.json that `zoo convert` wrote, or remove it", file.display())]
+    Description {
+        /// The description.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The cache folder refuses writes.
     #[error(
         "cannot {action} {} in the cache: make it writable, or name another folder in HF_HUB_CACHE",

@@ -27,6 +27,7 @@
 //! | find a file, or fetch it | [`resolve`], [`fetch`] |
 //! | open it | [`Checkpoint`] |
 //! | fit it to a net | [`load`], [`Pretrained`], [`FitReport`] |
+//! | what is known of a converted one | [`Description`] |
 //! | make one from PyTorch's `.pth` | [`convert`] |
 //!
 //! Feature `hub` brings the network; without it, a file that is neither local, bundled nor cached is an
@@ -40,6 +41,7 @@ mod client;
 #[path = "client_absent.rs"]
 mod client;
 pub mod convert;
+mod description;
 mod error;
 mod fetch;
 mod fit;
@@ -51,6 +53,7 @@ mod resolve;
 mod verify;
 
 pub use checkpoint::{Checkpoint, StoredType, TensorEntry};
+pub use description::Description;
 pub use error::{BoxError, Error, Result};
 pub use fetch::{Fetched, FetchedFile, Record, RepoRevision, fetch};
 pub use fit::{FitReport, Missing, WrongShape};

@@ -120,7 +120,7 @@ pub use fma_peak::fma_peak;
 pub use gate::{gate, gate_add};
 pub use isa::Isa;
 pub use label_map::resize_argmax;
-pub use memory::keep_freed_memory;
+pub use memory::{keep_freed_memory, release_freed_memory};
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
 pub use operation::add_maps;

@@ -31,6 +31,18 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Gives memory that is free back to the system. For programs that call [`keep_freed_memory`]: call it when nets are
+/// loaded and prepared, whose first copies leave holes that the maps of a pass may not fit into.
+///
+/// With another C library it does nothing.
+pub fn release_freed_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: `malloc_trim` touches free memory only, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// An empty vector with room for `len` values, in huge pages where it is large and the system has them.
 pub(crate) fn room<T>(len: usize) -> Vec<T> {
     let values = Vec::<T>::with_capacity(len);

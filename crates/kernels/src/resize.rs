@@ -43,8 +43,6 @@ impl Interpolation {
 
     pub(crate) fn taps(self, inputs: usize, outputs: usize) -> Taps {
         let last = inputs - 1;
-        // The centre of an output, among the centres of the inputs.
-        let area = |output: usize| (output as f64 + 0.5) * (inputs as f64 / outputs as f64) - 0.5;
         Taps::new(inputs, outputs, |output, taps| {
             let position = match self {
                 Self::Nearest => {
@@ -53,9 +51,9 @@ impl Interpolation {
                     taps.push((((output as f32 * scale) as usize).min(last), 1.0));
                     return;
                 }
-                Self::Bilinear => area(output).clamp(0.0, last as f64),
+                Self::Bilinear => among_centres(output, inputs, outputs).clamp(0.0, last as f64),
                 Self::Bicubic => {
-                    let position = area(output);
+                    let position = among_centres(output, inputs, outputs);
                     let below = position.floor();
                     for tap in -1..=2 {
                         let pixel = below + f64::from(tap);
@@ -74,6 +72,11 @@ impl Interpolation {
             }
         })
     }
+}
+
+/// Where the centre of an output lies among the centres of the inputs; it may lie beyond the outermost.
+pub(crate) fn among_centres(output: usize, inputs: usize, outputs: usize) -> f64 {
+    (output as f64 + 0.5) * (inputs as f64 / outputs as f64) - 0.5
 }
 
 /// `xs`, `[B, C, H, W]`, at another size, `[B, C, height, width]`, by PyTorch's rules. Has a gradient.

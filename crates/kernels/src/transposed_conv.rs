@@ -6,14 +6,21 @@ use candle_core::{Result, Shape, Tensor, bail};
 use crate::epilogue::Activation;
 use crate::memory::{Shared, filled};
 use crate::operation::map_sizes;
-use crate::packed::{ConvOptions, Packed, PackedConv, PackedOp, Phase, Places, check_operand, from_nhwc};
+use crate::packed::{
+    ConvOptions, Packed, PackedConv, PackedOp, Panel, Phase, Places, check_operand, from_nhwc,
+};
 use crate::simd::{Kernel, Simd, dispatch};
-use crate::threads::{items_per_task, share_with};
+use crate::threads::{share_with, tasks_for};
 use crate::transpose::channels_last;
 
 const NAME: &str = "transposed convolution";
-/// Pixels of a phase that are computed together: with their inputs and outputs they stay in the cache.
+/// Pixels of a phase that are computed together, where the weights stay in the cache beside them.
 const PIXELS: usize = 96;
+/// Bytes of input and output that are gone over at a time, where they do not.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Multiply–adds that are worth a task of their own, and tasks a thread that even out their times.
+const TASK_MACS: usize = 1 << 18;
+const TASKS_PER_THREAD: usize = 4;
 
 /// How a transposed convolution moves over its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,19 +136,34 @@ impl PackedOp for Call<'_> {
     }
 
     fn run(&self, xs: &[f32], _: Option<&[f32]>) -> Result<Vec<f32>> {
-        let PackedTransposedConv { kernel, options, inputs, outputs, phases, .. } = self.layer;
+        let PackedTransposedConv { options, inputs, outputs, phases, .. } = self.layer;
         let (rows, columns) = (self.batch * self.rows(), self.out_w.div_ceil(options.stride));
-        let per_task = items_per_task(rows, columns * inputs * outputs * kernel.0 * kernel.1);
-        let at_a_time = PIXELS.div_ceil(columns);
-        // SAFETY: the phases make up all outputs, and each task writes rows of its own.
+        let values = self.batch * self.out_h * self.out_w * outputs;
+        let weights: usize = phases.iter().map(|phase| phase.conv.weights()).sum();
+        let tasks = tasks_for(rows * columns * weights, TASK_MACS, TASKS_PER_THREAD);
+        // What is larger comes from memory once: a task has all rows of some panels, or some rows of all panels.
+        let panels = phases.first().map_or(1, |phase| phase.conv.panels.len()).max(1);
+        let per_share = if weights > xs.len() + values { panels.div_ceil(tasks.min(panels)) } else { panels };
+        let shares = panels.div_ceil(per_share);
+        let per_task = rows.div_ceil((tasks / shares).max(1)).max(1);
+        let pixels = match phases.iter().all(|phase| phase.conv.stays_in_cache()) {
+            true => PIXELS,
+            false => CHUNK_BYTES / (4 * (inputs + outputs)),
+        };
+        let at_a_time = pixels.div_ceil(columns).max(1);
+        // SAFETY: the phases make up all outputs, and each task writes panels of rows of its own.
         Ok(unsafe {
-            filled(self.batch * self.out_h * self.out_w * outputs, |out| {
-                share_with(rows.div_ceil(per_task), Scratch::default, |scratch, task| {
-                    let end = rows.min((task + 1) * per_task);
-                    for first in (task * per_task..end).step_by(at_a_time) {
+            filled(values, |out| {
+                share_with(rows.div_ceil(per_task) * shares, Scratch::default, |scratch, task| {
+                    let (from, share) = (task / shares * per_task, task % shares * per_share);
+                    let end = rows.min(from + per_task);
+                    for first in (from..end).step_by(at_a_time) {
                         let rows = (first, end.min(first + at_a_time));
                         for phase in phases {
-                            dispatch(phase.conv.isa, Part { call: self, phase, xs, rows, out, scratch });
+                            let all = &phase.conv.panels;
+                            let panels = &all[share..all.len().min(share + per_share)];
+                            let part = Part { call: self, phase, panels, xs, rows, out, scratch };
+                            dispatch(phase.conv.isa, part);
                         }
                     }
                 });
@@ -168,10 +190,11 @@ struct Scratch {
     ys: Vec<f32>,
 }
 
-/// Some rows of one phase.
+/// Some rows of one phase, and some panels of them.
 struct Part<'a> {
     call: &'a Call<'a>,
     phase: &'a PhaseConv,
+    panels: &'a [Panel],
     xs: &'a [f32],
     /// First row of the batch's phases, and their end.
     rows: (usize, usize),
@@ -184,7 +207,8 @@ impl Kernel for Part<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { call, phase: PhaseConv { first, rows: down, columns: right, conv }, xs, .. } = self;
+        let Self { call, phase: PhaseConv { first, rows: down, columns: right, conv }, panels, xs, .. } =
+            self;
         let Scratch { rows, places, ys } = self.scratch;
         let PackedTransposedConv { inputs, outputs, zeros, options, .. } = call.layer;
         let (stride, per_image) = (options.stride, call.rows());
@@ -215,17 +239,20 @@ impl Kernel for Part<'_> {
             }
         }
         ys.resize(count * outputs, 0.0);
-        let from = Places { pointers: places, count, taps, depth: None, value_step: 1 };
+        let from = Places { pointers: places, count, taps, depth: None };
         // SAFETY: each place has `inputs` values, and `ys` has room for all pixels. S is entered.
-        unsafe { conv.pixels::<S>(&conv.panels, &from, ys.as_mut_ptr(), std::ptr::null()) };
+        unsafe { conv.pixels::<S>(panels, &from, ys.as_mut_ptr(), std::ptr::null()) };
+        let (Some(first_panel), Some(last_panel)) = (panels.first(), panels.last()) else { return };
+        let channels = first_panel.output..last_panel.output + last_panel.channels;
         let mut ys = ys.chunks_exact(*outputs);
         for &(image, row) in rows.iter() {
             let start = (image * call.out_h + row * stride + first.0) * call.out_w + first.1;
             for (column, ys) in ys.by_ref().take(columns).enumerate() {
-                // SAFETY: a pixel of the result, which no other task writes.
+                let ys = &ys[channels.clone()];
+                // SAFETY: channels of a pixel of the result, which no other task writes.
                 unsafe {
-                    let to = self.out.at((start + column * stride) * outputs);
-                    ys.as_ptr().copy_to_nonoverlapping(to, *outputs);
+                    let to = self.out.at((start + column * stride) * outputs + channels.start);
+                    ys.as_ptr().copy_to_nonoverlapping(to, ys.len());
                 }
             }
         }

@@ -133,10 +133,13 @@ impl ConvNormAct {
             Weights::Biased { filter, bias } => (filter.detach(), bias.as_ref().map(Tensor::detach)),
             Weights::Dense(_) | Weights::Depthwise(_) => return Ok(()),
         };
+        // What was loaded goes before the packed copy comes: of each layer there are two copies at most.
+        self.weights = Weights::Biased { filter: filter.clone(), bias: bias.clone() };
+        if !is_packable(&filter) {
+            return Ok(());
+        }
         let (ConvSpec { stride, dilation, groups, .. }, act) = (self.spec, self.act);
-        self.weights = if !is_packable(&filter) {
-            Weights::Biased { filter, bias }
-        } else if self.spec.is_depthwise() {
+        self.weights = if self.spec.is_depthwise() {
             Weights::Depthwise(PackedDepthwise::new(&filter, bias.as_ref(), stride, act)?)
         } else {
             let options = ConvOptions { stride, dilation, groups, ..ConvOptions::default() };

@@ -65,6 +65,9 @@ pub enum Error {
         /// The frame's size.
         frame: FrameSize,
     },
+    /// Weights, or the description beside them, could not be read.
+    #[error(transparent)]
+    Hub(#[from] zoo_hub::Error),
     /// A picture could not be prepared.
     #[error(transparent)]
     Vision(#[from] zoo_vision::Error),

@@ -3,15 +3,11 @@
 use std::path::Path;
 
 use candle_nn::VarBuilder;
-use serde_json::Value;
 use zoo_core::{Status, WeightSpec, Weights as _};
-use zoo_hub::Pretrained;
+use zoo_hub::{Description, Pretrained};
 
 use crate::config::{Config, ModelConfig, PictureConfig, Preset};
 use crate::{Error, GsvNetSeg, Result};
-
-/// What `zoo convert` writes beside the weights.
-const CONFIG_FILE: &str = "config.json";
 
 /// The authors' files, on a drive of theirs; we have seen none of them. The key frames' net is a file of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,20 +70,10 @@ impl Pretrained for GsvNetSeg {
 /// # Errors
 /// If there is a file of that name that is not a GSVNet configuration.
 pub fn config_beside(weights: &Path) -> Result<Option<ModelConfig>> {
-    let path = weights.with_file_name(CONFIG_FILE);
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let fault = |error: &dyn std::fmt::Display| Error::Config(format!("{}: {error}", path.display()));
-    let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(&error))?;
-    if value.get("architecture").is_some_and(Value::is_null) {
-        return Ok(None);
-    }
-    let mut entry = |name: &'static str| {
-        value.get_mut(name).map(Value::take).ok_or_else(|| fault(&format_args!("it has no entry '{name}'")))
-    };
-    let net: Config = serde_json::from_value(entry("config")?).map_err(|error| fault(&error))?;
-    let pictures: PictureConfig =
-        serde_json::from_value(entry("pictures")?).map_err(|error| fault(&error))?;
-    pictures.validate(net.keyframe.classes).map_err(|error| fault(&error))?;
+    let Some(description) = Description::beside(weights)? else { return Ok(None) };
+    let net: Config = description.required("config")?;
+    let pictures: PictureConfig = description.required("pictures")?;
+    pictures.validate(net.keyframe.classes).map_err(|error| description.fault(error))?;
     Ok(Some(ModelConfig { net, pictures }))
 }
 

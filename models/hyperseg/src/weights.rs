@@ -3,15 +3,11 @@
 use std::path::Path;
 
 use candle_nn::VarBuilder;
-use serde_json::Value;
 use zoo_core::{Status, WeightSpec, Weights as _};
-use zoo_hub::{Checkpoint, Pretrained};
+use zoo_hub::{Checkpoint, Description, Pretrained};
 
 use crate::config::{Config, ModelConfig, PictureConfig, Preset};
 use crate::{Error, HyperSeg, HyperSegNet, Result, checkpoint};
-
-/// What `zoo convert` writes beside the weights.
-const CONFIG_FILE: &str = "config.json";
 
 /// The authors' files. They are PyTorch checkpoints on a drive of theirs, linked from the front page of
 /// their repository; we have seen none of them.
@@ -122,22 +118,11 @@ impl Pretrained for HyperSeg {
 /// # Errors
 /// If there is a file of that name that is not a HyperSeg configuration.
 pub fn config_beside(weights: &Path) -> Result<Option<ModelConfig>> {
-    let path = weights.with_file_name(CONFIG_FILE);
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let fault = |error: &dyn std::fmt::Display| Error::Config(format!("{}: {error}", path.display()));
-    let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(&error))?;
-    if value.get("architecture").is_some_and(Value::is_null) {
-        return Ok(None);
-    }
-    let mut entry = |name: &str| value.get_mut(name).map(Value::take);
-    let net = entry("config").ok_or_else(|| fault(&"it has no entry 'config'"))?;
-    let net: Config = serde_json::from_value(net).map_err(|error| fault(&error))?;
-    net.validate().map_err(|error| fault(&error))?;
-    let pictures = match entry("pictures") {
-        Some(pictures) => serde_json::from_value(pictures).map_err(|error| fault(&error))?,
-        None => PictureConfig::for_net(&net),
-    };
-    pictures.validate(net.num_classes).map_err(|error| fault(&error))?;
+    let Some(description) = Description::beside(weights)? else { return Ok(None) };
+    let net: Config = description.required("config")?;
+    net.validate().map_err(|error| description.fault(error))?;
+    let pictures = description.entry("pictures")?.unwrap_or_else(|| PictureConfig::for_net(&net));
+    pictures.validate(net.num_classes).map_err(|error| description.fault(error))?;
     Ok(Some(ModelConfig { net, pictures }))
 }
 

@@ -40,6 +40,7 @@ fn answer(net: &mut Option<Net>, line: &str) -> Result<String> {
         "ready" => Ok("ok".to_owned()),
         "load" => {
             *net = nets::build(argument)?;
+            zoo_kernels::release_freed_memory();
             Ok(if net.is_some() { "ok" } else { "missing" }.to_owned())
         }
         "run" => {

@@ -101,6 +101,7 @@ pub fn net(
     args: &BenchArgs,
     mut pass: impl FnMut() -> Result<()>,
 ) -> Result<()> {
+    zoo_kernels::release_freed_memory();
     for _ in 0..args.warmup {
         pass()?;
     }

@@ -11,13 +11,13 @@ use serde_json::json;
 
 use super::{Container, StateDict, StoredTensor};
 use crate::cache::write_atomically;
+use crate::description::CONFIG_FILE;
 use crate::error::io;
 use crate::fit::FitReport;
 use crate::verify::Digest;
 use crate::{Error, Result};
 
 const WEIGHTS: &str = "model.safetensors";
-const CONFIG: &str = "config.json";
 const CARD: &str = "README.md";
 /// Lines of the card's list of what was left out.
 const SHOWN: usize = 20;
@@ -156,7 +156,7 @@ pub fn write_model(
     // `{:#}` of a JSON value is its indented form.
     Ok(WrittenModel {
         weights: write(WEIGHTS, &bytes)?,
-        config: write(CONFIG, format!("{config:#}\n").as_bytes())?,
+        config: write(CONFIG_FILE, format!("{config:#}\n").as_bytes())?,
         card: write(CARD, model_card(state, facts, &digest).as_bytes())?,
         digest,
     })

@@ -15,8 +15,8 @@ pub(crate) mod tile;
 mod winograd;
 mod winograd_switch;
 
-pub(crate) use conv::Places;
 pub use conv::{ConvOptions, PackedConv};
+pub(crate) use conv::{Panel, Places};
 pub(crate) use depthwise::MAX_KERNEL;
 pub use depthwise::PackedDepthwise;
 pub(crate) use geometry::{Filter, Geometry, Phase};
@@ -26,7 +26,9 @@ pub use lateral::{LateralNorm, lateral};
 pub use linear::PackedLinear;
 pub use winograd_switch::without_winograd;
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Tensor, bail};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Storage, Tensor, bail,
+};
 
 use crate::tape;
 use crate::transpose::channels_last;
@@ -116,8 +118,18 @@ pub(crate) fn check_operand(name: &str, xs: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// The values of a weight tensor, in order.
-fn weight_values(name: &str, weight: &Tensor) -> Result<Vec<f32>> {
+/// Calls `f` with the values of a weight tensor, in order; only those that lie in another order are copied for it.
+fn with_weight_values<R>(name: &str, weight: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     check_operand(name, weight)?;
-    weight.flatten_all()?.to_vec1()
+    let weight = weight.contiguous()?;
+    let (storage, layout) = weight.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok(f(values(name, storage, layout)?)),
+        _ => bail!("{name}: expected weights on the CPU"),
+    }
+}
+
+/// The values of a small weight tensor, in order.
+fn weight_values(name: &str, weight: &Tensor) -> Result<Vec<f32>> {
+    with_weight_values(name, weight, <[f32]>::to_vec)
 }

@@ -35,6 +35,11 @@ const CHANNELS: std::ops::RangeInclusive<usize> = 8..=512;
 /// much work that one for this many of a layer's pairs of channels makes up for that.
 const CHANNEL_PAIRS_PER_PATCH: usize = 2600;
 
+/// So many patches take fifty times as long as transforming the filters does, or longer.
+const PATCHES_PER_TRANSFORM: usize = 256;
+/// Outputs that a patch must have on average: at four, its 36 products would be no fewer than the direct ones.
+const PIXELS_PER_PATCH: usize = 6;
+
 /// G of the paper: 3 values of a filter to 6.
 const G: [[f32; 3]; IN] = [
     [1.0 / 4.0, 0.0, 0.0],
@@ -48,15 +53,60 @@ const G: [[f32; 3]; IN] = [
 /// Whether it is the faster way for a filter between so many channels, and not forbidden.
 pub(crate) fn suits(filter: Filter, inputs: usize, outputs: usize) -> Result<bool> {
     Ok(is_allowed()?
-        && filter == (Filter { height: 3, width: 3, stride: 1, dilation: 1 })
+        && (filter.height, filter.width, filter.stride) == (3, 3, 1)
         && CHANNELS.contains(&inputs)
         && CHANNELS.contains(&outputs))
 }
 
-/// Whether a map has patches enough for the transformed filters to pay for themselves.
+/// Whether a map has patches enough for the transformed filters to pay for themselves, and outputs enough in each.
 pub(crate) fn pays(g: &Geometry, inputs: usize, outputs: usize) -> bool {
-    let patches = g.batch * g.out_h.div_ceil(OUT) * g.out_w.div_ceil(OUT);
-    patches * CHANNEL_PAIRS_PER_PATCH >= inputs * outputs
+    let patches = Grid::new(g).patches(g.batch);
+    patches * CHANNEL_PAIRS_PER_PATCH >= inputs * outputs && g.pixels() >= patches * PIXELS_PER_PATCH
+}
+
+/// Whether a map is so large that transforming the filters at each call costs next to nothing: then they need not be
+/// kept, four times the memory of the filters themselves.
+pub(crate) fn outweighs_its_filters(g: &Geometry) -> bool {
+    Grid::new(g).patches(g.batch) >= PATCHES_PER_TRANSFORM
+}
+
+/// The patches of an image. A filter of dilation d sees d² maps that do not mix, each of every dth row and column: a
+/// patch belongs to one of them, and its rows and columns lie d apart.
+#[derive(Clone, Copy)]
+struct Grid {
+    dilation: usize,
+    /// Patches one below and beside the other in each of the maps.
+    down: usize,
+    across: usize,
+}
+
+impl Grid {
+    fn new(g: &Geometry) -> Self {
+        let dilation = g.filter.dilation;
+        let patches = |pixels: usize| pixels.div_ceil(dilation).div_ceil(OUT);
+        Self { dilation, down: patches(g.out_h), across: patches(g.out_w) }
+    }
+
+    fn patches(&self, batch: usize) -> usize {
+        batch * self.down * self.across * self.dilation * self.dilation
+    }
+
+    /// Image, first row and first column of a patch: those of neighbouring rows come one after the other. They may
+    /// lie beside the map, where it has no whole number of patches.
+    #[inline(always)]
+    fn place(&self, patch: usize) -> (usize, usize, usize) {
+        let Self { dilation, down, across } = *self;
+        let (rest, x) = (patch / across, patch % across);
+        let (rest, first_column) = (rest / dilation, rest % dilation);
+        let (rest, first_row) = (rest / dilation, rest % dilation);
+        (rest / down, rest % down * OUT * dilation + first_row, x * OUT * dilation + first_column)
+    }
+
+    /// How many of a patch's rows, from row `first` on, or of its columns the map has.
+    #[inline(always)]
+    fn within(&self, size: usize, first: usize) -> usize {
+        size.saturating_sub(first).div_ceil(self.dilation).min(OUT)
+    }
 }
 
 /// Packed 3×3 filters, transformed: panel by panel `[position][input][output]`.
@@ -126,8 +176,8 @@ pub(crate) struct Layer<'a> {
 
 /// The convolution of `xs` (`[B, H, W, C]`), `[B, h', w', O]`.
 pub(crate) fn run(layer: Layer, g: &Geometry, xs: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
-    let (down, across) = (g.out_h.div_ceil(OUT), g.out_w.div_ceil(OUT));
-    let patches = g.batch * down * across;
+    let grid = Grid::new(g);
+    let patches = grid.patches(g.batch);
     let columns: usize = layer.bias.len();
     let depth = layer.inputs.next_multiple_of(MAX_LANES);
     // As many patches a task as the cache holds, in as many equal rounds as all threads need.
@@ -143,8 +193,7 @@ pub(crate) fn run(layer: Layer, g: &Geometry, xs: &[f32], residual: Option<&[f32
                 let part = Patches {
                     layer,
                     geometry: *g,
-                    across,
-                    down,
+                    grid,
                     patches: (first, block.min(patches - first)),
                     depth,
                     columns,
@@ -163,9 +212,7 @@ pub(crate) fn run(layer: Layer, g: &Geometry, xs: &[f32], residual: Option<&[f32
 struct Patches<'a> {
     layer: Layer<'a>,
     geometry: Geometry,
-    /// Patches in a row and in a column of the output.
-    across: usize,
-    down: usize,
+    grid: Grid,
     /// First patch of the batch, and how many.
     patches: (usize, usize),
     /// Values of a transformed input, padded to whole vectors.
@@ -197,14 +244,6 @@ impl Kernel for Patches<'_> {
 }
 
 impl Patches<'_> {
-    /// Image, first row and first column of a patch.
-    #[inline(always)]
-    fn place(&self, patch: usize) -> (usize, usize, usize) {
-        let patch = self.patches.0 + patch;
-        let (x, y) = (patch % self.across, patch / self.across % self.down);
-        (patch / (self.across * self.down), y * OUT, x * OUT)
-    }
-
     /// # Safety
     /// Called inside [`Simd::enter`] of `S`, with room in the buffer.
     #[inline(always)]
@@ -212,7 +251,7 @@ impl Patches<'_> {
         let (g, channels) = (&self.geometry, self.layer.inputs);
         let count = self.patches.1;
         for patch in 0..count {
-            let (image, y, x) = self.place(patch);
+            let (image, y, x) = self.grid.place(self.patches.0 + patch);
             let mut places = [self.layer.zeros.as_ptr(); POSITIONS];
             for i in 0..IN {
                 let Some(row) = g.row(y, i) else { continue };
@@ -310,7 +349,8 @@ impl Patches<'_> {
     unsafe fn transform_outputs<S: Simd>(&mut self, products: usize) {
         let (g, layer, count) = (&self.geometry, self.layer, self.patches.1);
         for patch in 0..count {
-            let (image, y, x) = self.place(patch);
+            let (image, y, x) = self.grid.place(self.patches.0 + patch);
+            let (rows_inside, columns_inside) = (self.grid.within(g.out_h, y), self.grid.within(g.out_w, x));
             for panel in layer.panels {
                 let mut channel = 0;
                 while channel < panel.channels {
@@ -327,11 +367,12 @@ impl Patches<'_> {
                             }));
                         }
                         let transposed: [[S::V; IN]; OUT] = std::array::from_fn(|j| rows.map(|row| row[j]));
-                        for (j, column) in transposed.into_iter().enumerate().take(g.out_w - x) {
+                        for (j, column) in transposed.into_iter().enumerate().take(columns_inside) {
                             for (i, value) in
-                                output_axis::<S>(column).into_iter().enumerate().take(g.out_h - y)
+                                output_axis::<S>(column).into_iter().enumerate().take(rows_inside)
                             {
-                                let pixel = (image * g.out_h + y + i) * g.out_w + x + j;
+                                let (row, column) = (y + i * self.grid.dilation, x + j * self.grid.dilation);
+                                let pixel = (image * g.out_h + row) * g.out_w + column;
                                 let at = pixel * layer.outputs + panel.output + channel;
                                 let mut value = S::add(value, bias);
                                 if let Some(residual) = self.residual {

@@ -120,6 +120,13 @@ fn cases() -> Vec<Case> {
         case(1, (4, 4), (5, 5), (3, 3), (1, 1, 4), Pads::all(1), None),
         case(1, (40, 200), (3, 3), (1, 1), (1, 1, 1), Pads::default(), Relu6),
         case(3, (5, 3), (1, 1), (3, 3), (1, 1, 1), Pads::all(1), None),
+        case(1, (3, 9), (9, 10), (3, 3), (1, 2, 1), Pads::all(1), Relu),
+        case(2, (6, 20), (11, 7), (5, 3), (2, 1, 1), Pads { top: 2, bottom: 1, left: 0, right: 2 }, None),
+        case(2, (35, 2), (9, 7), (3, 3), (1, 1, 1), Pads::all(1), LeakyRelu(0.1)),
+        case(1, (64, 5), (6, 11), (3, 3), (2, 1, 1), Pads::all(1), Relu),
+        case(1, (16, 1), (5, 5), (1, 1), (1, 1, 1), Pads::default(), Silu),
+        case(1, (40, 3), (8, 3), (3, 3), (1, 2, 1), Pads::all(2), Relu6),
+        case(2, (130, 4), (4, 5), (1, 3), (1, 1, 1), Pads::default(), None),
     ]
 }
 
@@ -167,14 +174,17 @@ fn a_packed_convolution_reads_its_border_from_the_plane() {
 
 #[test]
 fn winograds_filtering_equals_the_definition_on_each_instruction_set() {
-    for (i, (batch, inputs, outputs, (h, w), pads, act)) in [
-        (1, 32, 32, (8, 8), Pads::all(1), Activation::None),
-        (2, 40, 70, (9, 7), Pads::all(1), Activation::Relu),
-        (1, 64, 33, (5, 22), Pads::default(), Activation::Silu),
-        (1, 40, 64, (3, 3), Pads::all(1), Activation::Relu6),
-        (1, 32, 32, (10, 11), Pads { top: 0, bottom: 2, left: 1, right: 0 }, Activation::None),
-        (1, 8, 8, (12, 9), Pads::all(1), Activation::LeakyRelu(0.1)),
-        (2, 20, 11, (8, 10), Pads::all(1), Activation::Relu),
+    for (i, (batch, inputs, outputs, (h, w), pads, dilation, act)) in [
+        (1, 32, 32, (8, 8), Pads::all(1), 1, Activation::None),
+        (2, 40, 70, (9, 7), Pads::all(1), 1, Activation::Relu),
+        (1, 64, 33, (5, 22), Pads::default(), 1, Activation::Silu),
+        (1, 40, 64, (3, 3), Pads::all(1), 1, Activation::Relu6),
+        (1, 32, 32, (10, 11), Pads { top: 0, bottom: 2, left: 1, right: 0 }, 1, Activation::None),
+        (1, 8, 8, (12, 9), Pads::all(1), 1, Activation::LeakyRelu(0.1)),
+        (2, 20, 11, (8, 10), Pads::all(1), 1, Activation::Relu),
+        (2, 16, 24, (17, 19), Pads::all(2), 2, Activation::Relu),
+        (1, 32, 16, (24, 26), Pads { top: 4, bottom: 1, left: 0, right: 3 }, 3, Activation::None),
+        (1, 20, 40, (32, 37), Pads::all(8), 8, Activation::LeakyRelu(0.1)),
     ]
     .into_iter()
     .enumerate()
@@ -182,7 +192,7 @@ fn winograds_filtering_equals_the_definition_on_each_instruction_set() {
         let plane = noise(i as u64 + 1, &[batch, inputs, h, w], DType::F32);
         let weight = noise(i as u64 + 20, &[outputs, inputs, 3, 3], DType::F32);
         let bias = noise(i as u64 + 40, &[outputs], DType::F32);
-        let options = ConvOptions::default();
+        let options = ConvOptions { dilation, ..ConvOptions::default() };
         assert!(options.winograd);
         let mut regions = vec![Region::whole(&plane).unwrap()];
         if h > 7 {

@@ -321,7 +321,7 @@ fn the_configuration_beside_the_weights_decides() {
     assert_eq!(config_beside(&file).unwrap().unwrap().pictures, pictures);
     for (pictures, expected) in [
         (serde_json::json!(Preset::CamvidS.pictures()), "config.json: 12 classes are named"),
-        (serde_json::json!({ "preprocess": 3 }), "config.json: invalid type"),
+        (serde_json::json!({ "preprocess": 3 }), "config.json: pictures: invalid type"),
     ] {
         write_config(folder.path(), &serde_json::json!({ "config": quarter, "pictures": pictures }));
         let error = config_beside(&file).unwrap_err().to_string();

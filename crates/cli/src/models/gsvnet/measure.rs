@@ -1,4 +1,5 @@
-//! `zoo bench gsvnet-seg`: key frames, the frames between them, and where the time of those goes.
+//! `zoo bench gsvnet-seg`: key frames (which is what every frame takes without propagation), the frames between them, where
+//! the time of those goes, and the paper's baselines.
 
 use std::io::{Write, stdout};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use zoo_core::Tally;
 use zoo_kernels::on_pool;
 use zoo_metrics::latency::{Distribution, Timings};
 
+use super::baselines::{Baseline, BaselineTimes};
 use super::{NAME, usage};
 use crate::commands::bench::{self, BenchArgs};
 use crate::host::{Host, peak_memory};
@@ -38,6 +40,7 @@ struct Report {
     /// Frame in, labels of all its pixels out.
     key_ms: Distribution,
     variants: Vec<Variant>,
+    baselines: Vec<BaselineTimes>,
     peak_memory_mib: Option<f64>,
 }
 
@@ -86,10 +89,10 @@ pub fn bench(preset: Preset, args: &BenchArgs) -> Result<()> {
     let frames = source.iter().map(|image| zoo_vision::resize(image, frame, zoo_vision::Resize::HalfPixel));
     let frames = frames.collect::<zoo_vision::Result<Vec<Image>>>()?;
     let all = args.warmup + args.runs;
-    if args.layers {
-        return layers(preset, &model(KernelSize::Three, usize::MAX)?, &frames, args);
-    }
     let key_model = model(KernelSize::Three, 1)?;
+    if args.layers {
+        return layers(preset, [&key_model, &model(KernelSize::Three, usize::MAX)?], &frames, args);
+    }
     let mut key_stream = key_model.start(frame).map_err(usage)?;
     let mut key = Timings::new(args.warmup);
     let mut measured = Vec::new();
@@ -101,6 +104,8 @@ pub fn bench(preset: Preset, args: &BenchArgs) -> Result<()> {
         let between = Timings::new(args.warmup);
         measured.push(Measured { kernels, model, stream, between, steps: Vec::new() });
     }
+    let mut baselines = Baseline::all(preset, frame, args.warmup, &device)?;
+    zoo_kernels::release_freed_memory();
     let progress = Progress::new(Some(all), NAME);
     for image in frames.iter().cycle().take(all) {
         let started = Instant::now();
@@ -116,6 +121,9 @@ pub fn bench(preset: Preset, args: &BenchArgs) -> Result<()> {
                 }
                 one.steps[i].1.push(spent);
             }
+        }
+        for baseline in &mut baselines {
+            baseline.step(image)?;
         }
         progress.step();
     }
@@ -145,6 +153,7 @@ pub fn bench(preset: Preset, args: &BenchArgs) -> Result<()> {
         runs: args.runs,
         warm_up: args.warmup,
         variants: measured.iter().map(variant).collect::<Result<_>>()?,
+        baselines: baselines.iter().filter_map(Baseline::times).collect(),
         key_ms,
         peak_memory_mib: peak_memory(),
     };
@@ -177,22 +186,27 @@ fn steps(model: &GsvNetSeg, step: &Step, frame: FrameSize) -> Result<Vec<(&'stat
     Ok(spent?)
 }
 
-/// `--layers`: where the time of a frame between key frames goes.
-fn layers(preset: Preset, model: &GsvNetSeg, frames: &[Image], args: &BenchArgs) -> Result<()> {
+/// `--layers`: where the time goes of a key frame, and of a frame between key frames.
+fn layers(preset: Preset, [key, between]: [&GsvNetSeg; 2], frames: &[Image], args: &BenchArgs) -> Result<()> {
     let mut frames = frames.iter().cycle();
     let first = frames.next().context("the demo clip has no frame")?;
     let frame = first.size();
-    let mut stream = model.start(frame).map_err(usage)?;
-    model.step(first, &mut stream)?;
+    let mut pass = |model: &GsvNetSeg, name: &str, tally: &Tally| {
+        let mut stream = model.start(frame).map_err(usage)?;
+        model.step(first, &mut stream)?;
+        bench::net(&format!("{NAME}/{}, {name}", preset.name()), frame, tally, args, || {
+            if let Some(image) = frames.next() {
+                model.step(image, &mut stream)?;
+            }
+            Ok(())
+        })
+    };
     let mut tally = Tally::new();
-    model.net().propagation_cost(frame, &mut tally);
-    let name = format!("{NAME}/{}, between key frames", preset.name());
-    bench::net(&name, frame, &tally, args, || {
-        if let Some(image) = frames.next() {
-            model.step(image, &mut stream)?;
-        }
-        Ok(())
-    })
+    key.net().key_cost(frame, &mut tally);
+    pass(key, "key frames", &tally)?;
+    let mut tally = Tally::new();
+    between.net().propagation_cost(frame, &mut tally);
+    pass(between, "between key frames", &tally)
 }
 
 fn print(report: &Report, json: bool) -> Result<()> {
@@ -201,7 +215,7 @@ fn print(report: &Report, json: bool) -> Result<()> {
         writeln!(out, "{}", serde_json::to_string_pretty(report)?)?;
         return Ok(());
     }
-    let Report { host, net, frame, runs, warm_up, key_ms, variants, peak_memory_mib } = report;
+    let Report { host, net, frame, runs, warm_up, key_ms, variants, baselines, peak_memory_mib } = report;
     let mut table = Table::new(["frame", "median ms", "p90 ms", "of a key frame"]);
     table.row([
         "key".to_owned(),
@@ -212,6 +226,20 @@ fn print(report: &Report, json: bool) -> Result<()> {
     for Variant { kernels, between_ms, share, .. } in variants {
         table.row([
             format!("between, {0}×{0} kernels", kernels.side()),
+            number(Some(between_ms.median), 1),
+            number(Some(between_ms.p90), 1),
+            format!("{:.1} %", 100.0 * share),
+        ]);
+    }
+    for BaselineTimes { name, key_ms, between_ms, share } in baselines {
+        table.row([
+            format!("{name}, key"),
+            number(Some(key_ms.median), 1),
+            number(Some(key_ms.p90), 1),
+            "100 %".to_owned(),
+        ]);
+        table.row([
+            format!("{name}, between"),
             number(Some(between_ms.median), 1),
             number(Some(between_ms.p90), 1),
             format!("{:.1} %", 100.0 * share),

@@ -1,5 +1,6 @@
 //! `gsvnet-seg`: segmentation of key frames, propagated through video.
 
+mod baselines;
 mod convert;
 mod eval;
 mod measure;

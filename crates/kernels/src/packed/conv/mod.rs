@@ -2,21 +2,25 @@
 //!
 //! One loop serves every filter: for each output pixel it takes a pointer to each place that the
 //! filter reads (a row of zeros where that lies in the border), so nothing is padded or unrolled
-//! beforehand. Only where a place holds fewer values than the pointers cost, in an image of three
-//! channels, are the places of a pixel copied together first.
+//! beforehand. Only where a place would hold fewer values than its pointer costs, in an image of three
+//! channels, is the input copied with its border first.
 
+mod few_outputs;
 mod pack;
+mod padded_rows;
 mod pixels;
 
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Result, Shape, Tensor, bail};
 
+use self::few_outputs::FewOutputs;
 pub(crate) use self::pack::{ConvShape, Filters, Panel, TileShape, in_blocks, widest};
+use self::padded_rows::PaddedRows;
+use self::pixels::Part;
 pub(crate) use self::pixels::Places;
-use self::pixels::{Gather, Part};
 use super::geometry::{Filter, Geometry};
-use super::{PackedOp, check_operand, weight_values, winograd, with_residual};
+use super::{PackedOp, check_operand, weight_values, winograd, with_residual, with_weight_values};
 use crate::aligned::Weights;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
@@ -35,8 +39,8 @@ const TASK_MACS: usize = 1 << 18;
 const TASKS_PER_THREAD: usize = 4;
 /// Whole tiles of six, eight and twelve pixels.
 const WHOLE_TILES: usize = 24;
-/// Places with fewer values are copied together.
-const FEW_CHANNELS: usize = 5;
+/// Inputs of fewer channels are copied with their border.
+const FEW_CHANNELS: usize = 8;
 
 /// How a convolution moves over its input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +51,8 @@ pub struct ConvOptions {
     pub dilation: usize,
     /// The channels are split into so many parts that do not see each other.
     pub groups: usize,
-    /// Whether Winograd's filtering may be used where it is faster: 3×3 filters of stride 1, neither dilated nor
-    /// grouped, between 8 and 512 channels, on maps that are large enough. It rounds more: about 2e-5 of the
+    /// Whether Winograd's filtering may be used where it is faster: 3×3 filters of stride 1, of any dilation,
+    /// not grouped, between 8 and 512 channels, on maps that are large enough. It rounds more: about 2e-5 of the
     /// largest output instead of 1e-6. `ZOO_WINOGRAD=0` and [`without_winograd`](crate::without_winograd)
     /// forbid it everywhere.
     pub winograd: bool,
@@ -71,8 +75,10 @@ pub struct PackedConv {
     pub(crate) panels: Vec<Panel>,
     /// Panel by panel `[tap][input][output]`, outputs padded to whole vectors.
     weights: Weights,
-    /// Where Winograd's filtering may be used: the transformed filters, made when a map is first large
-    /// enough to be worth it. The positions of a filter take the taps' place.
+    /// The weights once more, where the outputs are so few that the vectors lie along the inputs.
+    few_outputs: Option<FewOutputs>,
+    /// Where Winograd's filtering may be used: the transformed filters, kept from the first map on that is large
+    /// enough for it, but not so large that transforming them anew costs nothing beside it. The positions of a filter take the taps' place.
     transformed: Option<Arc<OnceLock<Weights>>>,
     /// Panel by panel, padded likewise.
     bias: Weights,
@@ -110,11 +116,12 @@ impl PackedConv {
             bail!("convolution: expected a bias of [{outputs}], got {:?}", bias.dims())
         }
         let filter = Filter { height, width, stride, dilation };
-        let weight = weight_values("convolution", weight)?;
         let bias = bias.map(|bias| weight_values("convolution", bias)).transpose()?;
         let winograd = winograd && groups == 1 && winograd::suits(filter, per_group, outputs)?;
         let shape = ConvShape { isa: Isa::current()?, filter, groups, per_group, outputs, winograd, act };
-        Ok(Self::pack(shape, Filters::in_order(&weight, filter, per_group), bias.as_deref()))
+        with_weight_values("convolution", weight, |weight| {
+            Self::pack(shape, Filters::in_order(weight, filter, per_group), bias.as_deref())
+        })
     }
 
     /// Convolves a region; its border is read from the region's plane and is zero outside it.
@@ -128,11 +135,9 @@ impl PackedConv {
     pub fn forward(&self, region: &Region, pads: Pads, residual: Option<&Tensor>) -> Result<Tensor> {
         let geometry = Geometry::new("convolution", region, self.filter, pads, self.inputs)?;
         check_operand("convolution", &region.plane)?;
-        let gather = self.gathers();
-        let planar = gather && region.plane.is_contiguous();
+        let planar = self.has_few_channels() && region.plane.is_contiguous();
         let plane = if planar { region.plane.clone() } else { channels_last(&region.plane)? };
-        let gather = gather.then(|| Gather::new(&geometry, self.inputs, planar));
-        let call = Call { conv: self, geometry, gather };
+        let call = Call { conv: self, geometry, planar };
         with_residual(call, &plane, residual)
     }
 }
@@ -141,20 +146,22 @@ impl PackedConv {
 struct Call<'a> {
     conv: &'a PackedConv,
     geometry: Geometry,
-    gather: Option<Gather>,
+    /// Whether the input lies as whole planes, which only inputs of few channels may.
+    planar: bool,
 }
 
 impl PackedConv {
-    /// Whether the places of a pixel are copied together first.
-    fn gathers(&self) -> bool {
-        self.inputs < FEW_CHANNELS && self.panels.iter().all(|p| p.depth == self.inputs)
+    /// Whether the input is copied with its border first.
+    fn has_few_channels(&self) -> bool {
+        self.inputs < FEW_CHANNELS
+            && self.filter.dilation == 1
+            && !self.is_pointwise()
+            && self.panels.iter().all(|p| p.depth == self.inputs)
     }
 
     /// The convolution of `[B, H, W, I]`, as the geometry says.
     pub(crate) fn run(&self, geometry: Geometry, xs: &[f32]) -> Vec<f32> {
-        let gather = self.gathers();
-        let gather = gather.then(|| Gather::new(&geometry, self.inputs, false));
-        Call { conv: self, geometry, gather }.compute(xs, None)
+        Call { conv: self, geometry, planar: false }.compute(xs, None)
     }
 }
 
@@ -210,18 +217,27 @@ impl Call<'_> {
     }
 
     fn compute(&self, xs: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
-        let Self { conv, geometry: g, gather } = *self;
+        let Self { conv, geometry: g, planar } = *self;
         if let Some(transformed) = &conv.transformed
             && winograd::pays(&g, conv.inputs, conv.outputs)
         {
+            let transform = || winograd::transform(&conv.weights, &conv.panels, conv.isa);
+            let for_this_call;
+            let weights = match transformed.get() {
+                Some(kept) => kept,
+                None if winograd::outweighs_its_filters(&g) => {
+                    for_this_call = transform();
+                    &for_this_call
+                }
+                None => transformed.get_or_init(transform),
+            };
             let layer = winograd::Layer {
                 isa: conv.isa,
                 inputs: conv.inputs,
                 outputs: conv.outputs,
                 act: conv.act,
                 panels: &conv.panels,
-                weights: transformed
-                    .get_or_init(|| winograd::transform(&conv.weights, &conv.panels, conv.isa)),
+                weights,
                 bias: &conv.bias,
                 zeros: &conv.zeros,
             };
@@ -231,6 +247,7 @@ impl Call<'_> {
         let cut = self.cut();
         let shares: Vec<_> = conv.panels.chunks(conv.panels.len().div_ceil(cut.shares).max(1)).collect();
         let tasks = cut.chunks * shares.len();
+        let rows = conv.has_few_channels().then(|| PaddedRows::copy(&g, conv.inputs, planar, xs));
 
         // SAFETY: the tasks write every panel of every pixel, each its own.
         unsafe {
@@ -243,7 +260,7 @@ impl Call<'_> {
                     out,
                     pixels: cut.chunk(task % cut.chunks),
                     panels: shares[task / cut.chunks],
-                    gather,
+                    rows: rows.as_ref(),
                 };
                 share(tasks, |task| dispatch(conv.isa, part(task)));
             })

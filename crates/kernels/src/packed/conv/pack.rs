@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::PackedConv;
+use super::few_outputs::FewOutputs;
 use crate::aligned::Weights;
 use crate::epilogue::Activation;
 use crate::isa::Isa;
@@ -99,6 +100,7 @@ impl PackedConv {
             });
         });
         Self {
+            few_outputs: FewOutputs::pack(&shape, &filters),
             isa,
             filter,
             inputs: per_group * groups,

@@ -1,5 +1,6 @@
 //! What a task does: some pixels, some panels.
 
+use super::padded_rows::PaddedRows;
 use super::{PackedConv, Panel, WHOLE_TILES};
 use crate::memory::{Shared, SharedRead};
 use crate::packed::geometry::{Filter, Geometry};
@@ -23,7 +24,8 @@ pub(super) struct Part<'a> {
     /// First pixel of the batch's outputs, and how many.
     pub(super) pixels: (usize, usize),
     pub(super) panels: &'a [Panel],
-    pub(super) gather: Option<Gather>,
+    /// The input once more, where it has few channels.
+    pub(super) rows: Option<&'a PaddedRows>,
 }
 
 impl Part<'_> {
@@ -73,42 +75,20 @@ impl Part<'_> {
         places
     }
 
-    /// What each tap reads in each channel, `[tap][channel][pixel]`.
+    /// Pointers to what the rows of the filter read for each pixel, `[row][pixel]`.
     #[inline(always)]
-    fn gathered(&self, gather: Gather) -> Vec<f32> {
-        let g = &self.geometry;
-        let Gather { channels, channel_step, pixel_step } = gather;
-        let (first, count) = self.pixels;
-        let mut copied = vec![0.0; g.filter.taps() * channels * count];
-        let step = g.filter.stride * pixel_step;
-        // Row by row of the output, of which the first and the last may be cut.
-        let mut done = 0;
-        while done < count {
-            let (x, y) = ((first + done) % g.out_w, (first + done) / g.out_w % g.out_h);
-            let image = (first + done) / (g.out_w * g.out_h);
-            let len = (g.out_w - x).min(count - done);
+    fn row_places(&self, rows: &PaddedRows) -> Vec<*const f32> {
+        let (g, c) = (&self.geometry, self.conv.inputs);
+        let count = self.pixels.1;
+        let mut places = vec![rows.values.as_ptr(); g.filter.height * count];
+        self.each_pixel(|i, image, y, x| {
             for ky in 0..g.filter.height {
-                let Some(row) = g.row(y, ky) else { continue };
-                for kx in 0..g.filter.width {
-                    // The outputs whose tap lies inside the plane.
-                    let Some(skip) = (0..len).find(|i| g.column(x + i, kx).is_some()) else { continue };
-                    let Some(column) = g.column(x + skip, kx) else { continue };
-                    let inside = (g.plane_w - column).div_ceil(g.filter.stride).min(len - skip);
-                    let from =
-                        image * channels * g.plane_h * g.plane_w + (row * g.plane_w + column) * pixel_step;
-                    for channel in 0..channels {
-                        let to = ((ky * g.filter.width + kx) * channels + channel) * count + done + skip;
-                        // SAFETY: image, row, channel and the columns lie inside the input.
-                        unsafe {
-                            let from = self.xs.get().add(from + channel * channel_step);
-                            every_nth(from, step, &mut copied[to..to + inside]);
-                        }
-                    }
-                }
+                let row = image * rows.height + y * g.filter.stride + ky;
+                let at = (row * rows.width + x * g.filter.stride) * c;
+                places[ky * count + i] = rows.values[at..][..g.filter.width * c].as_ptr();
             }
-            done += len;
-        }
-        copied
+        });
+        places
     }
 }
 
@@ -119,70 +99,22 @@ impl Kernel for Part<'_> {
     fn run<S: Simd>(self) {
         let (first, count) = self.pixels;
         let conv = self.conv;
-        let copied = self.gather.map(|gather| self.gathered(gather));
-        let pointers = match &copied {
-            // SAFETY: the copy begins with a value of each pixel.
-            Some(copied) => (0..count).map(|i| unsafe { copied.as_ptr().add(i) }).collect(),
-            None => self.places(),
+        let Filter { height, width, .. } = conv.filter;
+        let pointers = self.rows.map_or_else(|| self.places(), |rows| self.row_places(rows));
+        let (taps, depth) = match self.rows {
+            Some(_) => (height, Some(width * conv.inputs)),
+            None => (conv.filter.taps(), None),
         };
-        let taps = conv.filter.taps();
-        let places = match &copied {
-            Some(_) => Places {
-                pointers: &pointers,
-                count,
-                taps: 1,
-                depth: Some(taps * conv.inputs),
-                value_step: count,
-            },
-            None => Places { pointers: &pointers, count, taps, depth: None, value_step: 1 },
-        };
+        let places = Places { pointers: &pointers, count, taps, depth };
         let at = first * conv.outputs;
         // SAFETY: the pixels lie inside all operands, and no other part has both these pixels and
         // these panels; `run` is called by `S::enter`.
         unsafe {
             let residual = self.residual.map_or(std::ptr::null(), |r| r.get().add(at));
-            conv.pixels::<S>(self.panels, &places, self.out.at(at), residual);
-        }
-    }
-}
-
-/// How the values of an input of few channels lie: as whole planes, or channels last.
-#[derive(Clone, Copy)]
-pub(super) struct Gather {
-    channels: usize,
-    channel_step: usize,
-    pixel_step: usize,
-}
-
-impl Gather {
-    pub(super) fn new(g: &Geometry, channels: usize, planar: bool) -> Self {
-        let (channel_step, pixel_step) = if planar { (g.plane_h * g.plane_w, 1) } else { (1, channels) };
-        Self { channels, channel_step, pixel_step }
-    }
-}
-
-/// Copies every `step`th value from `from` on: the usual steps are loops of their own, which compilers
-/// make vectors of.
-///
-/// # Safety
-/// `from` is good for all that is copied.
-#[inline(always)]
-unsafe fn every_nth(from: *const f32, step: usize, to: &mut [f32]) {
-    /// # Safety
-    /// As [`every_nth`].
-    #[inline(always)]
-    unsafe fn copy(from: *const f32, step: usize, to: &mut [f32]) {
-        for (i, to) in to.iter_mut().enumerate() {
-            // SAFETY: the caller's promise.
-            *to = unsafe { *from.add(i * step) };
-        }
-    }
-    // SAFETY: the caller's promise.
-    unsafe {
-        match step {
-            1 => copy(from, 1, to),
-            2 => copy(from, 2, to),
-            _ => copy(from, step, to),
+            match &conv.few_outputs {
+                Some(few) => few.pixels::<S>(conv, &places, self.out.at(at), residual),
+                None => conv.pixels::<S>(self.panels, &places, self.out.at(at), residual),
+            }
         }
     }
 }
@@ -196,8 +128,6 @@ pub(crate) struct Places<'a> {
     pub(crate) taps: usize,
     /// Values at each place, where that is not what the panel says.
     pub(crate) depth: Option<usize>,
-    /// Between two values of a place.
-    pub(crate) value_step: usize,
 }
 
 impl PackedConv {
@@ -205,6 +135,11 @@ impl PackedConv {
     pub(crate) fn is_pointwise(&self) -> bool {
         let Filter { height, width, stride, .. } = self.filter;
         (height, width, stride) == (1, 1, 1) && self.panels.iter().all(|panel| panel.depth == self.inputs)
+    }
+
+    /// How many weights there are, the panels' padding included.
+    pub(crate) fn weights(&self) -> usize {
+        self.weights.len()
     }
 
     /// Whether all weights stay in the second cache.
@@ -227,7 +162,7 @@ impl PackedConv {
         // SAFETY: the caller's promise.
         unsafe {
             let pointers: Vec<_> = (0..count).map(|i| xs.add(i * self.inputs)).collect();
-            let places = Places { pointers: &pointers, count, taps: 1, depth: None, value_step: 1 };
+            let places = Places { pointers: &pointers, count, taps: 1, depth: None };
             self.pixels::<S>(&self.panels, &places, out, residual);
         }
     }
@@ -274,7 +209,7 @@ impl PackedConv {
                         let mut tile = self.tile::<S>(panel, places, 0, out, residual);
                         tile.rows = tile.rows.add(tap * tile.row_step);
                         tile.taps = 1;
-                        tile.offset += at(piece) * tile.value_step;
+                        tile.offset += at(piece);
                         tile.depth = depth;
                         tile.weights = tile.weights.add(tap * tile.weight_step + at(piece) * columns);
                         tile.piece = Piece {
@@ -307,17 +242,18 @@ impl PackedConv {
         residual: *const f32,
     ) -> Tile {
         let at = from * self.outputs + panel.output;
+        let depth = places.depth.unwrap_or(panel.depth);
         // SAFETY: the caller's promise.
         unsafe {
             Tile {
                 rows: places.pointers.as_ptr().add(from),
                 row_step: places.count,
                 offset: panel.input,
-                value_step: places.value_step,
+                value_step: 1,
                 taps: places.taps,
-                depth: places.depth.unwrap_or(panel.depth),
+                depth,
                 weights: self.weights.as_ptr().add(panel.weights),
-                weight_step: panel.depth * panel.vectors * S::LANES,
+                weight_step: depth * panel.vectors * S::LANES,
                 bias: self.bias.as_ptr().add(panel.bias),
                 out: out.add(at),
                 residual: if residual.is_null() { residual } else { residual.add(at) },

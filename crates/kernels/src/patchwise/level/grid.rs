@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor, bail};
 use super::{NAME, POSITIONS, PatchwiseLevel, position};
 use crate::operation::map_sizes;
 use crate::patchwise::{reflect, whole};
+use crate::resize::among_centres;
 
 /// A row or a column of a patch and its surroundings.
 #[derive(Debug, Clone, Copy)]
@@ -64,10 +65,9 @@ impl PatchGrid {
         let halo = level.halo();
         let lines = |size: usize, patches: usize, below: usize| {
             let patch = whole(size, patches)?;
-            let step = below as f64 / size as f64;
             let line = |at: usize| {
                 let at = reflect(at, halo, size)?;
-                let place = ((at as f64 + 0.5) * step - 0.5).clamp(0.0, (below - 1) as f64);
+                let place = among_centres(at, below, size).clamp(0.0, (below - 1) as f64);
                 let low = place as usize;
                 let (high, part) = ((low + 1).min(below - 1), place.fract() as f32);
                 Some(Line { at, position: position(at, size), low, high, part })
