@@ -7,6 +7,8 @@ pub struct LayerCost {
     pub name: String,
     /// Stored values: weights, biases, norm scales and shifts (not running statistics).
     pub params: u64,
+    /// Those of them that are a batch norm's scales and shifts, which where it is frozen are not learned.
+    pub norm_params: u64,
     /// Multiply–accumulate operations.
     pub macs: u64,
     /// Additions of a bias (one an output value); batch norm counts as folded into its convolution.

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
 use crate::activation::activated;
+use crate::channel_rows::{Gathering, Map, Statistics};
 use crate::epilogue::{Activation, Float, clamp};
 use crate::isa::Isa;
 use crate::memory::{filled, filled_chunks};
@@ -16,11 +17,8 @@ use crate::operation::{Operation, compute, map_sizes};
 use crate::packed::from_nhwc;
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::tape::apply;
-use crate::threads::{gather, gather_chunks, items_per_task};
+use crate::threads::{gather, gather_chunks};
 use crate::transpose::channels_last;
-
-/// Values that a loop goes over at least, where a map has as many.
-const WIDE: usize = 256;
 
 /// Mean and variance of each channel, `[C]`.
 #[derive(Debug, Clone)]
@@ -57,7 +55,7 @@ pub fn channel_affine(
             &ones
         }
     };
-    let map = Map::new(NAME, xs, [scale, shift], residual)?;
+    let map = map_of(NAME, xs, [scale, shift], residual)?;
     if !has_kernel(xs) {
         let ys = xs.broadcast_mul(&channelwise(scale)?)?.broadcast_add(&channelwise(shift)?)?;
         return finish(ys, residual, act);
@@ -87,7 +85,7 @@ pub fn batch_norm(
     act: Activation,
 ) -> Result<(Tensor, Moments)> {
     const NAME: &str = "batch-norm";
-    let map = Map::new(NAME, xs, [scale, shift], residual)?;
+    let map = map_of(NAME, xs, [scale, shift], residual)?;
     let count = map.pixels;
     if !has_kernel(xs) {
         let mean = xs.mean_keepdim((0, 2, 3))?;
@@ -133,74 +131,31 @@ fn finish(ys: Tensor, residual: Option<&Tensor>, act: Activation) -> Result<Tens
     })
 }
 
-/// The sizes of a map, channels last.
-#[derive(Debug, Clone)]
-struct Map {
-    shape: Shape,
-    pixels: usize,
-    channels: usize,
-}
-
-impl Map {
-    fn new(name: &str, xs: &Tensor, vectors: [&Tensor; 2], residual: Option<&Tensor>) -> Result<Self> {
-        let (b, c, h, w) = map_sizes(name, xs)?;
-        for vector in vectors {
-            if vector.dims() != [c] || vector.dtype() != xs.dtype() {
-                bail!(
-                    "{name}: expected scale and shift of [{c}] in {:?}, got {:?} in {:?}",
-                    xs.dtype(),
-                    vector.dims(),
-                    vector.dtype()
-                )
-            }
-        }
-        if let Some(residual) = residual
-            && (residual.dims() != xs.dims() || residual.dtype() != xs.dtype())
-        {
+/// The map of a norm's operands, if they fit.
+fn map_of(name: &str, xs: &Tensor, vectors: [&Tensor; 2], residual: Option<&Tensor>) -> Result<Map> {
+    let (b, c, h, w) = map_sizes(name, xs)?;
+    for vector in vectors {
+        if vector.dims() != [c] || vector.dtype() != xs.dtype() {
             bail!(
-                "{name}: expected a residual of {:?} in {:?}, got {:?} in {:?}",
-                xs.dims(),
+                "{name}: expected scale and shift of [{c}] in {:?}, got {:?} in {:?}",
                 xs.dtype(),
-                residual.dims(),
-                residual.dtype()
+                vector.dims(),
+                vector.dtype()
             )
         }
-        Ok(Self { shape: (b, h, w, c).into(), pixels: b * h * w, channels: c })
     }
-
-    fn values(&self) -> usize {
-        self.pixels * self.channels
+    if let Some(residual) = residual
+        && (residual.dims() != xs.dims() || residual.dtype() != xs.dtype())
+    {
+        bail!(
+            "{name}: expected a residual of {:?} in {:?}, got {:?} in {:?}",
+            xs.dims(),
+            xs.dtype(),
+            residual.dims(),
+            residual.dtype()
+        )
     }
-
-    /// Pixels that a loop takes at a time.
-    fn repeats(&self) -> usize {
-        WIDE.div_ceil(self.channels).min(self.pixels)
-    }
-
-    /// Values of a loop.
-    fn wide(&self) -> usize {
-        self.repeats() * self.channels
-    }
-
-    /// Values of a task: whole loops.
-    fn share(&self, operations: usize) -> usize {
-        let loops = self.pixels.div_ceil(self.repeats());
-        items_per_task(loops, operations * self.wide()) * self.wide()
-    }
-
-    /// A vector of channels, repeated for a loop.
-    fn repeated<T: Float>(&self, f: impl Fn(usize) -> T) -> Vec<T> {
-        (0..self.wide()).map(|i| f(i % self.channels)).collect()
-    }
-
-    /// A loop's values, summed for each channel.
-    fn gathered<T: Float>(&self, wide: &[T]) -> Vec<f64> {
-        let mut sums = vec![0.0; self.channels];
-        for row in wide.chunks_exact(self.channels) {
-            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value.to_f64());
-        }
-        sums
-    }
+    Ok(Map { shape: (b, h, w, c).into(), pixels: b * h * w, channels: c })
 }
 
 /// What happens to a value once scale and shift are known: act(x · scale + shift + residual).
@@ -311,12 +266,6 @@ impl<const N: usize> Operation<N> for Affine {
     }
 }
 
-/// Statistics of the batch.
-struct Statistics {
-    mean: Vec<f64>,
-    variance: Vec<f64>,
-}
-
 /// [`batch_norm`] with a clamp.
 struct BatchNorm {
     pass: Pass,
@@ -327,31 +276,7 @@ struct BatchNorm {
 
 impl BatchNorm {
     fn statistics<T: Float>(&self, isa: Isa, xs: &[T]) -> &Statistics {
-        self.statistics.get_or_init(|| {
-            let map = &self.pass.map;
-            let share = map.share(3);
-            let parts = gather(xs.len().div_ceil(share), |i| {
-                dispatch(isa, Deviations { map, xs: &xs[i * share..xs.len().min((i + 1) * share)] })
-            });
-            // Parts are joined two by two: Chan, Golub and LeVeque, "Updating formulae and a pairwise
-            // algorithm for computing sample variances", 1979.
-            let (mut mean, mut squares) = (vec![0.0; map.channels], vec![0.0; map.channels]);
-            let mut count = 0.0;
-            for (part, (sums, square_sums)) in parts.into_iter().enumerate() {
-                let from = part * share;
-                let pixels = (share.min(xs.len() - from) / map.channels) as f64;
-                for c in 0..map.channels {
-                    let part_mean = xs[from + c].to_f64() + sums[c] / pixels;
-                    let part_squares = square_sums[c] - sums[c] * sums[c] / pixels;
-                    let delta = part_mean - mean[c];
-                    mean[c] += delta * pixels / (count + pixels);
-                    squares[c] += part_squares + delta * delta * count * pixels / (count + pixels);
-                }
-                count += pixels;
-            }
-            let variance = squares.into_iter().map(|square| (square / count).max(0.0)).collect();
-            Statistics { mean, variance }
-        })
+        self.statistics.get_or_init(|| Statistics::of(&self.pass.map, isa, xs))
     }
 
     /// Scale and shift of values that are not normalised yet.
@@ -360,34 +285,6 @@ impl BatchNorm {
         let scale: Vec<f64> = scale.iter().zip(variance).map(|(s, v)| s / (v + self.eps).sqrt()).collect();
         let shift = shift.iter().zip(mean).zip(&scale).map(|((shift, mean), s)| shift - mean * s).collect();
         [scale, shift]
-    }
-}
-
-/// Sums of values and of their squares, both less the first pixel's values.
-struct Deviations<'a, T> {
-    map: &'a Map,
-    xs: &'a [T],
-}
-
-impl<T: Float> Kernel for Deviations<'_, T> {
-    type Output = (Vec<f64>, Vec<f64>);
-
-    #[inline(always)]
-    fn run<S: Simd>(self) -> Self::Output {
-        let Self { map, xs } = self;
-        let wide = map.wide();
-        let origin = map.repeated(|c| xs[c]);
-        let (mut sums, mut squares) = (vec![T::ZERO; wide], vec![T::ZERO; wide]);
-        for xs in xs.chunks(wide) {
-            let n = xs.len();
-            let (origin, sums, squares) = (&origin[..n], &mut sums[..n], &mut squares[..n]);
-            for k in 0..n {
-                let deviation = xs[k] - origin[k];
-                sums[k] += deviation;
-                squares[k] += deviation * deviation;
-            }
-        }
-        (map.gathered(&sums), map.gathered(&squares))
     }
 }
 
@@ -550,69 +447,6 @@ impl<const N: usize> Operation<N> for Sums {
         }
         all.extend(sums.into_iter().flatten().map(T::from_f64));
         all
-    }
-}
-
-/// The sums over some pixels.
-struct Gathering<'a, T> {
-    map: &'a Map,
-    act: Activation,
-    grad: &'a [T],
-    xs: &'a [T],
-    residual: Option<&'a [T]>,
-    /// Repeated, as are the others.
-    scale: &'a [T],
-    shift: &'a [T],
-    mean: &'a [T],
-    /// Of what is kept.
-    factor: &'a [T],
-    kept: Option<&'a mut [MaybeUninit<T>]>,
-}
-
-impl<T: Float> Kernel for Gathering<'_, T> {
-    type Output = [Vec<f64>; 2];
-
-    #[inline(always)]
-    fn run<S: Simd>(self) -> Self::Output {
-        let Self { map, act, grad, xs, residual, scale, shift, mean, factor, mut kept } = self;
-        let wide = map.wide();
-        let (lo, hi) = act.bounds::<T>();
-        let (mut of_grad, mut along_xs) = (vec![T::ZERO; wide], vec![T::ZERO; wide]);
-        for (i, (grad, xs)) in grad.chunks(wide).zip(xs.chunks(wide)).enumerate() {
-            let n = grad.len();
-            let (xs, scale, shift, mean, factor) =
-                (&xs[..n], &scale[..n], &shift[..n], &mean[..n], &factor[..n]);
-            let (of_grad, along_xs) = (&mut of_grad[..n], &mut along_xs[..n]);
-            let residual = residual.map(|all| &all[i * wide..][..n]);
-            let kept = kept.as_mut().map(|all| &mut all[i * wide..][..n]);
-            let passed = |k: usize, residual: T| {
-                let y = xs[k] * scale[k] + shift[k] + residual;
-                if y > lo && y < hi { grad[k] } else { T::ZERO }
-            };
-            let mut add = |k: usize, passed: T| {
-                of_grad[k] += passed;
-                along_xs[k] += passed * (xs[k] - mean[k]);
-            };
-            match (residual, kept) {
-                (None, None) => (0..n).for_each(|k| add(k, passed(k, T::ZERO))),
-                (Some(residual), None) => (0..n).for_each(|k| add(k, passed(k, residual[k]))),
-                (None, Some(kept)) => {
-                    for k in 0..n {
-                        let passed = passed(k, T::ZERO);
-                        add(k, passed);
-                        kept[k].write(passed * factor[k]);
-                    }
-                }
-                (Some(residual), Some(kept)) => {
-                    for k in 0..n {
-                        let passed = passed(k, residual[k]);
-                        add(k, passed);
-                        kept[k].write(passed * factor[k]);
-                    }
-                }
-            }
-        }
-        [map.gathered(&of_grad), map.gathered(&along_xs)]
     }
 }
 

@@ -33,12 +33,13 @@
 //! | [`activated`] | input | |
 //! | [`conv2d`] | input and weight | |
 //! | [`depthwise_conv2d`] | input and weight | |
+//! | [`group_norm`], [`group_norm_jointly`] | input, weight, bias and addend | |
 //! | [`batch_norm`], [`channel_affine`] | input, scale, shift and residual | |
 //! | [`gate`], [`gate_add`] | input, gates and addend | |
 //! | [`Region::bordered`] | input | |
 //! | [`write_window`] | both (through a copy) | on the CPU, outside a graph |
 //! | [`channels_last`] | input | |
-//! | [`concat_channels`] | all maps | |
+//! | [`concat_channels`], [`pack_maps`] | all maps | |
 //! | [`max_pool2d`], [`avg_pool2d`], [`adaptive_avg_pool2d`], [`global_avg_pool2d`] | input | |
 //! | [`resize2d`] | input | |
 //! | [`resize_argmax`] | (labels) | |
@@ -74,6 +75,7 @@ mod aligned;
 mod attention;
 mod batch_norm;
 mod bilinear;
+mod channel_rows;
 mod concat;
 mod cross_entropy;
 mod deform;
@@ -81,12 +83,14 @@ mod depthwise;
 mod epilogue;
 mod fma_peak;
 mod gate;
+mod group_norm;
 mod isa;
 mod label_map;
 mod memory;
 mod nms;
 mod norm;
 mod operation;
+mod pack_maps;
 mod packed;
 mod patchwise;
 mod pixels;
@@ -118,12 +122,14 @@ pub use depthwise::{depthwise_conv2d, depthwise_conv2d_candle};
 pub use epilogue::Activation;
 pub use fma_peak::fma_peak;
 pub use gate::{gate, gate_add};
+pub use group_norm::{GroupNormOptions, group_norm, group_norm_jointly};
 pub use isa::Isa;
 pub use label_map::resize_argmax;
 pub use memory::{keep_freed_memory, release_freed_memory};
 pub use nms::{Nms, nms};
 pub use norm::{channel_norm, layer_norm};
 pub use operation::add_maps;
+pub use pack_maps::{MapBox, pack_maps};
 pub use packed::{
     ConvOptions, LateralNorm, PackedBlock, PackedConv, PackedDepthwise, PackedLinear, conv2d,
     inverted_residual, lateral, without_winograd,

@@ -273,6 +273,7 @@ impl ConvNormAct {
         tally.push(LayerCost {
             name: self.name.clone(),
             params: weights + channels * (2 * u64::from(self.has_norm) + u64::from(self.has_bias)),
+            norm_params: 2 * channels * u64::from(self.has_norm),
             macs: weights * area,
             bias_adds: if self.has_norm || !self.has_bias { 0 } else { outputs },
             residual_adds: 0,

@@ -11,8 +11,8 @@
 //!
 //! | backbone | presets | checkpoints |
 //! |---|---|---|
-//! | [`MobileNetV2`] | depth 1.0, any other | torchvision |
-//! | [`ResNet`] | 18, 34, 50, 101, ResNeXt-50 32×4d, ResNeXt-101 64×4d | torchvision, timm, maskrcnn-benchmark |
+//! | [`MobileNetV2`] | depth 1.0, any other | torchvision, tonylins |
+//! | [`ResNet`] | 18, 34, 50, 101, ResNeXt-50 32×4d, ResNeXt-101 64×4d, with deformable stages | torchvision, timm, maskrcnn-benchmark |
 //! | [`EfficientNet`] | B0 … B3, Lite0 … Lite2 | torchvision, timm, EfficientNet-PyTorch |
 //!
 //! Each is a [`Backbone`](zoo_core::Backbone), which gives feature maps, and a [`Trunk`], which a
@@ -29,10 +29,12 @@ mod attention;
 mod classifier;
 mod conv;
 mod conv_spec;
+mod deformable;
 mod drop_connect;
 mod efficientnet;
 mod finite;
 mod fpn;
+mod group_norm;
 mod inverted_residual;
 mod layer_norm;
 mod linear;
@@ -42,6 +44,7 @@ mod norm;
 mod norm_act_conv;
 mod padding;
 mod pointwise;
+mod residual;
 mod resize;
 mod resnet;
 mod separable;
@@ -58,21 +61,24 @@ pub use attention::SelfAttention;
 pub use classifier::{Architecture, Classifier, Trunk};
 pub use conv::ConvNormAct;
 pub use conv_spec::ConvSpec;
+pub use deformable::DeformableConv;
 pub use drop_connect::drop_connect;
 pub use efficientnet::{EfficientNet, EfficientNetConfig, EfficientNetNames};
 pub use finite::all_finite;
 pub use fpn::{ExtraLevels, Fpn, FpnConfig, FpnNames};
+pub use group_norm::GroupNorm;
 pub use inverted_residual::{InvertedResidual, See};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mlp::Mlp;
-pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config, Tap};
+pub use mobilenet_v2::{MobileNetV2, MobileNetV2Config, MobileNetV2Names, Tap};
 pub use norm::{BatchNorm, ChannelAffine, Statistics};
 pub use norm_act_conv::NormActConv;
 pub use padding::{Padding, SamePadding};
 pub use pointwise::Pointwise;
+pub use residual::{ResNetBlock, Residual, ResidualSpec};
 pub use resize::resize_like;
-pub use resnet::{ResNet, ResNetBlock, ResNetConfig};
+pub use resnet::{ResNet, ResNetConfig};
 pub use separable::SeparableConv;
 pub use span::{LAYER_SPANS, layer_span};
 pub use squeeze_excite::SqueezeExcite;

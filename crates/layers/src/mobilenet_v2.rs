@@ -1,6 +1,6 @@
 //! MobileNetV2: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
 //!
-//! Tensor names are torchvision's, so its `mobilenet_v2` checkpoint loads as it is.
+//! Tensor names are torchvision's, so its `mobilenet_v2` checkpoint loads as it is, or [flat](MobileNetV2Names::Flat).
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -29,6 +29,18 @@ pub(crate) const LAST_CHANNELS: usize = 1280;
 /// The features that [`Backbone::features`] gives: the last of strides 4, 8, 16 and 32, all linear.
 const LEVELS: [usize; 4] = [3, 6, 13, 17];
 
+/// Whose names the tensors have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MobileNetV2Names {
+    /// `features.2.conv.0.0`, `conv.1.0`, `conv.2`: torchvision.
+    #[default]
+    Torchvision,
+    /// `features.2.conv.0`, `conv.3`, `conv.6`: a block's layers in one row, its activations counted too, as
+    /// tonylins' PyTorch port and what is built on it.
+    Flat,
+}
+
 /// Options of a [`MobileNetV2`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +53,9 @@ pub struct MobileNetV2Config {
     pub bn_eps: f64,
     /// Where the border of strided convolutions goes.
     pub padding: SamePadding,
+    /// Whose names the tensors have.
+    #[serde(default)]
+    pub names: MobileNetV2Names,
 }
 
 impl Default for MobileNetV2Config {
@@ -53,7 +68,13 @@ impl Default for MobileNetV2Config {
 impl MobileNetV2Config {
     /// torchvision's `mobilenet_v2`.
     pub const fn torchvision() -> Self {
-        Self { depth: 1.0, divisor: 8, bn_eps: 1e-5, padding: SamePadding::Torch }
+        Self {
+            depth: 1.0,
+            divisor: 8,
+            bn_eps: 1e-5,
+            padding: SamePadding::Torch,
+            names: MobileNetV2Names::Torchvision,
+        }
     }
 
     /// A channel count scaled by `depth`: rounded to the nearest multiple of `divisor`, up once more
@@ -93,21 +114,28 @@ fn inverted_residual(
 ) -> Result<InvertedResidual> {
     let hidden = inputs * expansion;
     let vb = vb.pp("conv");
+    // Where convolution and norm of the i-th of the block's layers lie.
+    let layer = |i: usize| match cfg.names {
+        MobileNetV2Names::Torchvision => (vb.pp(i).pp(0), vb.pp(i).pp(1)),
+        MobileNetV2Names::Flat => (vb.pp(3 * i), vb.pp(3 * i + 1)),
+    };
+    let conv = |spec, (conv, norm)| ConvNormAct::new(spec, conv, norm);
     let expand = (expansion > 1)
-        .then(|| {
-            let spec = ConvSpec::pointwise(inputs, hidden, cfg.bn_eps, Activation::Relu6);
-            ConvNormAct::new(spec, vb.pp(0).pp(0), vb.pp(0).pp(1))
-        })
+        .then(|| conv(ConvSpec::pointwise(inputs, hidden, cfg.bn_eps, Activation::Relu6), layer(0)))
         .transpose()?;
     let at = usize::from(expand.is_some());
     let depthwise = ConvSpec::depthwise3(hidden, stride, cfg.bn_eps, Activation::Relu6);
     let project = ConvSpec::pointwise(hidden, outputs, cfg.bn_eps, Activation::None);
+    let last = match cfg.names {
+        MobileNetV2Names::Torchvision => (vb.pp(at + 1), vb.pp(at + 2)),
+        MobileNetV2Names::Flat => layer(at + 1),
+    };
     Ok(InvertedResidual {
         name,
         expand,
-        depthwise: ConvNormAct::new(depthwise.padded(cfg.padding), vb.pp(at).pp(0), vb.pp(at).pp(1))?,
+        depthwise: conv(depthwise.padded(cfg.padding), layer(at))?,
         squeeze_excite: None,
-        project: ConvNormAct::new(project, vb.pp(at + 1), vb.pp(at + 2))?,
+        project: conv(project, last)?,
         drop_rate: 0.0,
     })
 }

@@ -163,6 +163,7 @@ impl NormActConv {
         tally.push(LayerCost {
             name: self.name.clone(),
             params: 2 * self.channels as u64,
+            norm_params: 2 * self.channels as u64,
             outputs: values,
             normed: values,
             activated: if self.act == Activation::None { 0 } else { values },

@@ -16,9 +16,9 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use serde::{Deserialize, Serialize};
 use zoo_core::{Backbone, FeatureInfo, FrameSize, Tally};
-use zoo_kernels::{Activation, Pool, Region, activated, max_pool2d};
+use zoo_kernels::{Activation, Pool, activated, max_pool2d};
 
-use crate::{ConvNormAct, ConvSpec, Statistics, Trunk};
+use crate::{ConvNormAct, ConvSpec, ResNetBlock, Residual, ResidualSpec, Statistics, Trunk};
 
 /// Channels of the stem.
 const STEM_CHANNELS: usize = 64;
@@ -28,16 +28,6 @@ const WIDTHS: [usize; 4] = [64, 128, 256, 512];
 const EXPANSION: usize = 4;
 /// The pool behind the stem.
 const POOL: Pool = Pool::square(3, 2, 1);
-
-/// What a residual block is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ResNetBlock {
-    /// Two 3×3 convolutions.
-    Basic,
-    /// 1×1, 3×3 and 1×1, which widens to four times the stage's width.
-    Bottleneck,
-}
 
 /// Options of a [`ResNet`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -53,6 +43,9 @@ pub struct ResNetConfig {
     pub group_width: usize,
     /// A stage's stride sits on its first 1×1 convolution instead of the 3×3.
     pub stride_in_1x1: bool,
+    /// The 3×3 convolutions of a stage's bottlenecks are [deformable](crate::DeformableConv).
+    #[serde(default)]
+    pub deformable: [bool; 4],
     /// Batch norm's epsilon.
     pub bn_eps: f64,
     /// The stem's tensors lie under `stem`.
@@ -69,6 +62,7 @@ impl ResNetConfig {
             groups: 1,
             group_width: 64,
             stride_in_1x1: false,
+            deformable: [false; 4],
             bn_eps: 1e-5,
             nested_stem: false,
             linear_features: false,
@@ -131,82 +125,6 @@ impl Default for ResNetConfig {
     }
 }
 
-/// Convolutions, and a shortcut around them: `act(convolutions(x) + shortcut(x))`.
-#[derive(Debug, Clone)]
-struct Residual {
-    inner: Vec<ConvNormAct>,
-    /// Adds the shortcut before its activation.
-    last: ConvNormAct,
-    /// The input itself where there is none.
-    shortcut: Option<ConvNormAct>,
-}
-
-impl Residual {
-    fn new(
-        cfg: &ResNetConfig,
-        (inputs, width, outputs): (usize, usize, usize),
-        stride: usize,
-        act: Activation,
-        vb: VarBuilder,
-    ) -> Result<Self> {
-        let (eps, relu) = (cfg.bn_eps, Activation::Relu);
-        let conv =
-            |i: usize, spec| ConvNormAct::new(spec, vb.pp(format!("conv{i}")), vb.pp(format!("bn{i}")));
-        let (inner, last) = match cfg.block {
-            ResNetBlock::Basic => (
-                vec![conv(1, ConvSpec::dense3(inputs, width, stride, eps, relu))?],
-                conv(2, ConvSpec::dense3(width, outputs, 1, eps, act))?,
-            ),
-            ResNetBlock::Bottleneck => {
-                let (first, second) = if cfg.stride_in_1x1 { (stride, 1) } else { (1, stride) };
-                let middle = ConvSpec::dense3(width, width, second, eps, relu).grouped(cfg.groups);
-                (
-                    vec![conv(1, ConvSpec::dense(inputs, width, 1, first, eps, relu))?, conv(2, middle)?],
-                    conv(3, ConvSpec::pointwise(width, outputs, eps, act))?,
-                )
-            }
-        };
-        let shortcut = (stride != 1 || inputs != outputs)
-            .then(|| {
-                let spec = ConvSpec::dense(inputs, outputs, 1, stride, eps, Activation::None);
-                let vb = vb.pp("downsample");
-                ConvNormAct::new(spec, vb.pp(0), vb.pp(1))
-            })
-            .transpose()?;
-        Ok(Self { inner, last, shortcut })
-    }
-
-    fn prepare(&mut self) -> Result<()> {
-        self.inner.iter_mut().chain(&mut self.shortcut).try_for_each(ConvNormAct::prepare)?;
-        self.last.prepare()
-    }
-
-    fn set_statistics(&mut self, statistics: Statistics) {
-        for conv in self.inner.iter_mut().chain(&mut self.shortcut).chain([&mut self.last]) {
-            conv.set_statistics(statistics);
-        }
-    }
-
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        let ys = self.inner.iter().try_fold(xs.clone(), |ys, conv| conv.forward(&ys))?;
-        let ys = Region::whole(&ys)?;
-        match &self.shortcut {
-            Some(shortcut) => self.last.forward_region_add(&ys, &shortcut.forward(xs)?),
-            None => self.last.forward_region_add(&ys, xs),
-        }
-    }
-
-    fn cost(&self, input: FrameSize, tally: &mut Tally) -> FrameSize {
-        let size = self.inner.iter().fold(input, |size, conv| conv.cost(size, tally));
-        let output = self.last.cost(size, tally);
-        if let Some(shortcut) = &self.shortcut {
-            shortcut.cost(input, tally);
-        }
-        self.last.cost_residual(output, tally);
-        output
-    }
-}
-
 /// Stem and four stages.
 ///
 /// [`Backbone::features`] gives c2, c3, c4 and c5.
@@ -222,7 +140,7 @@ impl ResNet {
     /// `vb` holds `conv1`, `bn1` (both under `stem` if nested) and `layer1` … `layer4`.
     ///
     /// # Errors
-    /// If the groups do not fit the widths, or a tensor is missing or has another shape.
+    /// As [`Residual::new`].
     pub fn new(cfg: &ResNetConfig, vb: VarBuilder) -> Result<Self> {
         let root = if cfg.nested_stem { vb.pp("stem") } else { vb.clone() };
         let stem = ConvSpec::dense(3, STEM_CHANNELS, 7, 2, cfg.bn_eps, Activation::Relu);
@@ -238,7 +156,19 @@ impl ResNet {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
                 let is_tapped = cfg.linear_features && block + 1 == blocks;
                 let act = if is_tapped { Activation::None } else { Activation::Relu };
-                residuals.push(Residual::new(cfg, (inputs, width, outputs), stride, act, vb.pp(block))?);
+                let spec = ResidualSpec {
+                    block: cfg.block,
+                    inputs,
+                    width,
+                    outputs,
+                    stride,
+                    stride_in_1x1: cfg.stride_in_1x1,
+                    groups: cfg.groups,
+                    deformable: cfg.deformable[stage],
+                    eps: cfg.bn_eps,
+                    act,
+                };
+                residuals.push(Residual::new(&spec, vb.pp(block))?);
                 inputs = outputs;
                 reduction *= stride;
             }

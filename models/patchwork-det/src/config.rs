@@ -233,7 +233,7 @@ impl DetectorConfig {
     /// The COCO weights' own net: TensorFlow's padding, epsilon, resizing and anchors, 300×300.
     pub fn coco() -> Self {
         Self {
-            backbone: MobileNetV2Config { depth: 1.0, divisor: 8, bn_eps: 1e-3, padding: SamePadding::Tf },
+            backbone: MobileNetV2Config { bn_eps: 1e-3, padding: SamePadding::Tf, ..Default::default() },
             classes: 91,
             labels: LabelSet::Coco,
             frame: COCO_FRAME,

@@ -5,8 +5,10 @@
 mod batch_norm;
 mod concat;
 mod deform;
+mod group_norm;
 mod label_map;
 mod lateral;
+mod pack_maps;
 mod packed;
 mod patchwise;
 mod planes;

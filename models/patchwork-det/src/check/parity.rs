@@ -78,7 +78,8 @@ impl NetConfig {
     }
 
     fn backbone(&self) -> MobileNetV2Config {
-        MobileNetV2Config { depth: self.depth, divisor: self.divisor, bn_eps: self.bn_eps, padding: self.pad }
+        let &Self { depth, divisor, bn_eps, pad: padding, .. } = self;
+        MobileNetV2Config { depth, divisor, bn_eps, padding, ..Default::default() }
     }
 
     fn detector(

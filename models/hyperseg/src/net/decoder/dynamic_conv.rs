@@ -139,6 +139,7 @@ impl DynamicConv {
         tally.push(LayerCost {
             name: self.name.clone(),
             params: 2 * outputs,
+            norm_params: 2 * outputs,
             macs: self.params() as u64 * area,
             outputs: outputs * area,
             ..LayerCost::default()

@@ -1,0 +1,20 @@
+//! PackDet: detection with one long head that all levels of a feature pyramid share, packed side by side into one plane.
+//!
+//! K. Ding, G. He, H. Gu, Z. Zhong, S. Xiang, C. Pan, "PackDet: Packed Long-Head Object Detector", ECCV 2020.
+//!
+//! Beside it the detectors that the paper compares it with, FCOS and RetinaNet, RetinaNet behind a packed head
+//! (RetinaPack), and torchvision's flavour of the first two, whose weights are published.
+
+pub mod config;
+mod error;
+pub mod plane;
+mod raw;
+
+pub use config::{
+    BackboneConfig, BoxRule, Config, Flavour, HeadConfig, LongHeadConfig, Packing, PointsConfig, Preset,
+    Tower,
+};
+pub use error::{Error, Result};
+pub use raw::{RawMap, RawMaps};
+
+pub use zoo_core::FrameSize;
