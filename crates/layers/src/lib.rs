@@ -22,6 +22,9 @@
 //! three by timm's names, and [`Windows`] cut a map into short sequences. Pools and resizing are functions
 //! of [`zoo_kernels`].
 //!
+//! [`detection`] is what detectors have between their maps and boxes: anchors, box codes, overlaps and who is responsible
+//! for which object.
+//!
 //! Around any net whose scores are a map: [`pyramid_scores`] looks at an image in several sizes and mirrored,
 //! [`Tiles`] piece by piece. [`all_finite`] tells whether they are numbers.
 
@@ -30,6 +33,7 @@ mod classifier;
 mod conv;
 mod conv_spec;
 mod deformable;
+pub mod detection;
 mod drop_connect;
 mod efficientnet;
 mod finite;

@@ -5,10 +5,12 @@
 //! | [`CrossEntropy`], [`pixel_cross_entropy`] | classes of pixels, with an ignored label and weights of classes |
 //! | [`BootstrappedCrossEntropy`] | the same over each image's hardest pixels |
 //! | [`distillation`] | a student's scores towards a teacher's |
+//! | [`SigmoidFocal`], [`binary_cross_entropy`] | classes of a detector, most places showing none; shares |
+//! | [`IouLoss`], [`smooth_l1`], [`centerness`] | boxes |
 //! | [`Schedule`] | learning rates: polynomial, cosine, steps, each with a warm-up |
 //! | [`Sgd`] | gradient descent with momentum, Nesterov's too, and weight decay; rates by variable |
 //!
-//! Losses take scores as a net gives them, `[B, C, H, W]`, bring them to the labels' size first where they have
+//! Losses of pixels take scores as a net gives them, `[B, C, H, W]`, bring them to the labels' size first where they have
 //! another (`zoo_kernels::resize2d`), and have gradients.
 //!
 //! ```
@@ -28,13 +30,17 @@
 //! ```
 
 mod bootstrapped;
+mod boxes;
 mod cross_entropy;
 mod distillation;
+mod focal;
 mod schedule;
 mod sgd;
 
 pub use bootstrapped::BootstrappedCrossEntropy;
+pub use boxes::{IouLoss, centerness, smooth_l1};
 pub use cross_entropy::{CrossEntropy, IGNORED, pixel_cross_entropy};
 pub use distillation::distillation;
+pub use focal::{SigmoidFocal, binary_cross_entropy};
 pub use schedule::{Decay, Schedule};
 pub use sgd::{Sgd, SgdConfig};

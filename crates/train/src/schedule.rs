@@ -32,6 +32,13 @@ pub enum Decay {
         /// What is left of the rate after one.
         factor: f64,
     },
+    /// Times `factor` at each of two steps, which count from the beginning, warm-up included.
+    Falls {
+        /// The steps.
+        at: [usize; 2],
+        /// What is left of the rate after each.
+        factor: f64,
+    },
 }
 
 /// The learning rate of each step, as a share of the optimiser's own.
@@ -43,6 +50,9 @@ pub enum Decay {
 pub struct Schedule {
     /// Steps in which the rate rises in a straight line, (step + 1) / (warmup + 1); the one after them is at 1.
     pub warmup: usize,
+    /// The share during all of these steps, instead of the rise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flat: Option<f64>,
     /// What comes then.
     pub decay: Decay,
 }
@@ -50,7 +60,7 @@ pub struct Schedule {
 impl Schedule {
     /// Without a warm-up.
     pub const fn new(decay: Decay) -> Self {
-        Self { warmup: 0, decay }
+        Self { warmup: 0, flat: None, decay }
     }
 
     /// Sets [`Schedule::warmup`].
@@ -59,10 +69,16 @@ impl Schedule {
         Self { warmup: steps, ..self }
     }
 
+    /// Sets [`Schedule::warmup`] to steps that are all at one share.
+    #[must_use]
+    pub const fn with_flat_warmup(self, steps: usize, share: f64) -> Self {
+        Self { warmup: steps, flat: Some(share), ..self }
+    }
+
     /// The share at a step, counted from 0. From the last step on it stays as it is.
     pub fn factor(&self, step: usize) -> f64 {
         let Some(after) = step.checked_sub(self.warmup) else {
-            return (step as f64 + 1.0) / (self.warmup as f64 + 1.0);
+            return self.flat.unwrap_or((step as f64 + 1.0) / (self.warmup as f64 + 1.0));
         };
         let done = |total: usize| match total.saturating_sub(self.warmup) {
             0 => 1.0,
@@ -73,6 +89,9 @@ impl Schedule {
             Decay::Poly { total, power } => (1.0 - done(total)).powf(power),
             Decay::Cosine { total, floor } => floor + (1.0 - floor) * (1.0 + (PI * done(total)).cos()) / 2.0,
             Decay::Step { every, factor } => factor.powf((after / every.max(1)) as f64),
+            Decay::Falls { at, factor } => {
+                factor.powi(at.iter().filter(|&&fall| step >= fall).count() as i32)
+            }
         }
     }
 
@@ -119,6 +138,26 @@ mod tests {
         near(steps, &[(0, 1.0), (99, 1.0), (100, 0.992), (250, 0.992 * 0.992)]);
         near(steps.with_warmup(3), &[(2, 0.75), (3, 1.0), (102, 1.0), (103, 0.992)]);
         near(Schedule::new(Decay::Step { every: 0, factor: 0.5 }), &[(0, 1.0), (2, 0.25)]);
+    }
+
+    #[test]
+    fn falls_count_from_the_beginning() {
+        // maskrcnn-benchmark's: a third for 500 steps, a tenth of the rest from 60,000 and 80,000 on.
+        let falls = Schedule::new(Decay::Falls { at: [60_000, 80_000], factor: 0.1 });
+        let third = 1.0 / 3.0;
+        near(
+            falls.with_flat_warmup(500, third),
+            &[
+                (0, third),
+                (499, third),
+                (500, 1.0),
+                (59_999, 1.0),
+                (60_000, 0.1),
+                (80_000, 0.01),
+                (90_000, 0.01),
+            ],
+        );
+        near(falls.with_warmup(1), &[(0, 0.5), (1, 1.0)]);
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub enum Normalization {
         /// Divided by.
         std: [f32; 3],
     },
+    /// x − mean, and the channels in the order blue, green, red: Caffe's.
+    Caffe {
+        /// Subtracted from 0..=255; of blue, green and red.
+        mean: [f32; 3],
+    },
 }
 
 impl Normalization {
@@ -31,13 +36,24 @@ impl Normalization {
     /// From −1 to 1.
     pub const HALF: Self = Self::MeanStd { mean: [0.5; 3], std: [0.5; 3] };
 
-    /// Normalises planes `[3, H, W]` of values 0..=255 in place.
+    /// Normalises planes `[3, H, W]` of values 0..=255, red, green and blue, in place.
     pub fn apply(&self, planes: &mut [f32]) {
         let each = (planes.len() / 3).max(1);
+        if let Self::Caffe { .. } = self {
+            let mut parts = planes.chunks_exact_mut(each);
+            if let (Some(red), _, Some(blue)) = (parts.next(), parts.next(), parts.next()) {
+                red.swap_with_slice(blue);
+            }
+        }
         for (channel, plane) in planes.chunks_exact_mut(each).enumerate() {
             match self {
                 Self::Unit => plane.iter_mut().for_each(|x| *x /= 255.0),
                 Self::Tf => plane.iter_mut().for_each(|x| *x = *x * 0.007_843_138 - 1.0),
+                Self::Caffe { mean } => {
+                    if let Some(mean) = mean.get(channel) {
+                        plane.iter_mut().for_each(|x| *x -= mean);
+                    }
+                }
                 Self::MeanStd { mean, std } => {
                     if let (Some(mean), Some(std)) = (mean.get(channel), std.get(channel)) {
                         plane.iter_mut().for_each(|x| *x = (*x / 255.0 - mean) / std);

@@ -23,10 +23,7 @@ use crate::session::{Session, print_timings, still_timings};
 /// Guesses that are reported.
 const TOP: usize = 5;
 /// Caffe's nets take values from 0 to 255 less the mean of each colour.
-const CAFFE: Normalization = Normalization::MeanStd {
-    mean: [123.68 / 255.0, 116.779 / 255.0, 103.939 / 255.0],
-    std: [1.0 / 255.0; 3],
-};
+const CAFFE: Normalization = Normalization::Caffe { mean: [103.939, 116.779, 123.68] };
 
 /// All classifiers.
 pub static ALL: [ImageNet; 19] = [
@@ -86,7 +83,6 @@ pub static ALL: [ImageNet; 19] = [
         origin: Origin::Converted { script: "resnet50_caffe.py", licence: "MIT" },
         crop: (256, 224),
         normalization: CAFFE,
-        is_bgr: true,
     },
     torchvision(
         "layers/efficientnet-b0",
@@ -171,7 +167,6 @@ const fn torchvision(
         origin: Origin::Torchvision(file),
         crop,
         normalization: Normalization::IMAGENET,
-        is_bgr: false,
     }
 }
 
@@ -189,7 +184,6 @@ const fn tensorflow(
         origin: Origin::Hub(repository),
         crop,
         normalization: Normalization::IMAGENET,
-        is_bgr: false,
     }
 }
 
@@ -206,7 +200,6 @@ const fn lite(
         origin: Origin::Package { script: "efficientnet_lite.py", licence: "Apache-2.0" },
         crop,
         normalization: Normalization::HALF,
-        is_bgr: false,
     }
 }
 
@@ -219,8 +212,6 @@ pub struct ImageNet {
     /// Shorter side after resizing, side of the square cut from the middle.
     crop: (usize, usize),
     normalization: Normalization,
-    /// Whether the first channel is blue.
-    is_bgr: bool,
 }
 
 /// Who has the weights.
@@ -309,8 +300,7 @@ impl ImageNet {
             .iter()
             .map(|image| Ok(preprocess.tensor(image, device)?.0))
             .collect::<zoo_vision::Result<_>>()?;
-        let inputs = Tensor::cat(&inputs, 0)?;
-        Ok(if self.is_bgr { inputs.flip(&[1])? } else { inputs })
+        Ok(Tensor::cat(&inputs, 0)?)
     }
 
     fn classify(
@@ -398,7 +388,6 @@ impl Model for ImageNet {
             "config": config,
             "classes": labels::IMAGENET_1K.len(),
             "preprocess": self.preprocess(),
-            "channels": if self.is_bgr { "bgr" } else { "rgb" },
         }))
     }
 }

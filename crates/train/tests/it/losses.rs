@@ -1,31 +1,22 @@
 //! Losses by their definitions, and their gradients by finite differences.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use zoo_parity::seeded;
 use zoo_testing::assert_close;
 use zoo_train::{BootstrappedCrossEntropy, CrossEntropy, distillation, pixel_cross_entropy};
+
+use crate::support::{assert_gradient, drawn, value, values};
 
 /// Batch, classes, rows, columns of the scores here.
 const SHAPE: [usize; 4] = [2, 4, 3, 5];
 
 fn scores(name: &str, shape: [usize; 4]) -> Tensor {
-    let values = seeded::input(name, &shape).unwrap();
-    let scores = Tensor::from_vec(values, &shape, &Device::Cpu).unwrap().to_dtype(DType::F64).unwrap();
-    (scores * 3.0).unwrap()
+    drawn(name, &shape)
 }
 
 /// Labels 0 to 3, with 255 at every seventh pixel.
 fn labels() -> Tensor {
     let labels = (0..30u8).map(|i| if i % 7 == 0 { 255 } else { (i * 5 + i / 4) % 4 });
     Tensor::from_vec(labels.collect(), (2, 3, 5), &Device::Cpu).unwrap()
-}
-
-fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn value(tensor: &Tensor) -> f64 {
-    values(tensor)[0]
 }
 
 /// Each pixel's scores and label, in the labels' order.
@@ -40,25 +31,6 @@ fn pixels(scores: &Tensor, labels: &Tensor) -> Vec<(Vec<f64>, usize)> {
 
 fn log_softmax(scores: &[f64], class: usize) -> f64 {
     scores[class] - scores.iter().map(|score| score.exp()).sum::<f64>().ln()
-}
-
-/// Compares the gradient of a loss with finite differences of every score.
-fn assert_gradient(name: &str, scores: &Tensor, loss: impl Fn(&Tensor) -> Result<Tensor>) {
-    const STEP: f64 = 1e-5;
-    let var = Var::from_tensor(scores).unwrap();
-    let gradients = loss(var.as_tensor()).unwrap().backward().unwrap();
-    let got = values(gradients.get(&var).unwrap());
-    let at = values(scores);
-    for i in 0..at.len() {
-        let moved = |by: f64| {
-            let mut values = at.clone();
-            values[i] += by;
-            value(&loss(&Tensor::from_vec(values, scores.shape(), &Device::Cpu).unwrap()).unwrap())
-        };
-        let slope = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
-        assert!((got[i] - slope).abs() < 1e-8, "{name}, score {i}: gradient {}, differences {slope}", got[i]);
-    }
-    assert!(got.iter().any(|g| g.abs() > 1e-3), "{name}: a gradient of nothing tells nothing");
 }
 
 #[test]

@@ -25,6 +25,11 @@ fn values_are_those_of_the_frameworks() {
             Normalization::MeanStd { mean: [0.5; 3], std: [0.25, 0.5, 1.0] },
             planes.map(|(c, v)| (v / 255.0 - 0.5) / [0.25, 0.5, 1.0][c]),
         ),
+        (
+            "caffe",
+            Normalization::Caffe { mean: [100.0, 90.5, 80.0] },
+            [255.0 - 100.0, 64.0 - 100.0, 127.0 - 90.5, 1.0 - 90.5, 0.0 - 80.0, 128.0 - 80.0],
+        ),
     ] {
         let tensor = normalization.tensor(&image, &Device::Cpu).unwrap();
         assert_eq!(tensor.dims(), [1, 3, 1, 2], "{name}");
