@@ -1,6 +1,6 @@
 //! Sigmoid losses: classes against a large background, and shares.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 /// ln(1 + eˣ), without overflow; the binary cross entropy of a logit x with target 0.
@@ -73,11 +73,13 @@ impl SigmoidFocal {
         let counted = if counted.len() == places {
             logits.clone()
         } else if counted.is_empty() {
-            return logits.narrow(0, 0, places.min(1))?.sum_all()? * 0.0;
+            return nothing(logits);
         } else {
             logits.index_select(&Tensor::new(counted.as_slice(), device)?, 0)?
         };
-        let all = self.absent(&counted)?.sum_all()?;
+        // Place by place first: one sum of millions would round.
+        let by_place = self.absent(&counted)?.sum(1)?;
+        let all = by_place.to_dtype(DType::F64)?.sum_all()?.to_dtype(logits.dtype())?;
         let own: Vec<u32> = (0u32..)
             .zip(labels)
             .filter(|(_, label)| **label > 0)
@@ -104,4 +106,13 @@ impl SigmoidFocal {
     fn power(&self, ps: &Tensor) -> Result<Tensor> {
         if self.gamma == 2.0 { ps.sqr() } else { ps.powf(self.gamma) }
     }
+}
+
+/// A scalar 0 that keeps what it comes from in the graph, with gradients of 0: the loss where there is nothing to learn.
+///
+/// # Errors
+/// If candle cannot sum the tensor.
+pub fn nothing(of: &Tensor) -> Result<Tensor> {
+    // By a tensor: a factor would end the graph.
+    of.sum_all()? * Tensor::zeros((), of.dtype(), of.device())?
 }

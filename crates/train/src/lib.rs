@@ -41,6 +41,6 @@ pub use bootstrapped::BootstrappedCrossEntropy;
 pub use boxes::{IouLoss, centerness, smooth_l1};
 pub use cross_entropy::{CrossEntropy, IGNORED, pixel_cross_entropy};
 pub use distillation::distillation;
-pub use focal::{SigmoidFocal, binary_cross_entropy};
+pub use focal::{SigmoidFocal, binary_cross_entropy, nothing};
 pub use schedule::{Decay, Schedule};
 pub use sgd::{Sgd, SgdConfig};

@@ -41,6 +41,29 @@ pub enum Error {
         /// The names that exist.
         expected: String,
     },
+    /// A net and a list of classes that do not belong together.
+    #[error(
+        "{labels} classes are named, but the net scores {classes}: take the preset or the config.json of the data set that it was trained on"
+    )]
+    Labels {
+        /// Named classes.
+        labels: usize,
+        /// The net's.
+        classes: usize,
+    },
+    /// Maps that no box can be read from.
+    #[error(
+        "the {what} of a picture of {image:#} are not all numbers: the weights hold NaN or infinite values, or values so large that they overflow"
+    )]
+    NotFinite {
+        /// Which maps.
+        what: &'static str,
+        /// The picture's size, as the net saw it.
+        image: FrameSize,
+    },
+    /// A picture could not be prepared.
+    #[error(transparent)]
+    Vision(#[from] zoo_vision::Error),
     /// A tensor operation failed.
     #[error("{context}: {source}")]
     Candle {
@@ -53,3 +76,13 @@ pub enum Error {
 
 /// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+/// Names what was being computed when candle failed.
+pub(crate) trait Context<T> {
+    fn context(self, context: &'static str) -> Result<T>;
+}
+
+impl<T> Context<T> for candle_core::Result<T> {
+    fn context(self, context: &'static str) -> Result<T> {
+        self.map_err(|source| Error::Candle { context, source })
+    }
+}

@@ -5,16 +5,24 @@
 //! Beside it the detectors that the paper compares it with, FCOS and RetinaNet, RetinaNet behind a packed head
 //! (RetinaPack), and torchvision's flavour of the first two, whose weights are published.
 
+pub mod boxes;
+mod check;
 pub mod config;
 mod error;
+mod pictures;
 pub mod plane;
 mod raw;
+#[cfg(feature = "train")]
+pub mod training;
 
+pub use boxes::{BoxForm, PostProcess};
+pub use check::parity;
 pub use config::{
     BackboneConfig, BoxRule, Config, Flavour, HeadConfig, LongHeadConfig, Packing, PointsConfig, Preset,
     Tower,
 };
 pub use error::{Error, Result};
+pub use pictures::{Class, ModelConfig, PictureConfig, ResizeRule, Resizing};
 pub use raw::{RawMap, RawMaps};
 
 pub use zoo_core::FrameSize;

@@ -245,14 +245,22 @@ impl Config {
         Ok(())
     }
 
+    /// The next size that the net takes: multiples of 32, of packed heads at least 64.
+    pub fn padded(&self, size: FrameSize) -> FrameSize {
+        let next = |side: usize| side.next_multiple_of(UNIT).max(self.smallest_side());
+        FrameSize::new(next(size.height), next(size.width))
+    }
+
+    fn smallest_side(&self) -> usize {
+        if self.head.is_packed() { SMALLEST_PACKED } else { UNIT }
+    }
+
     /// Whether the net takes inputs of this size.
     ///
     /// # Errors
     /// If not, with the next one that it takes.
     pub fn check_input(&self, got: FrameSize) -> Result<()> {
-        let smallest = if self.head.is_packed() { SMALLEST_PACKED } else { UNIT };
-        let next = |side: usize| side.next_multiple_of(UNIT).max(smallest);
-        let nearest = FrameSize::new(next(got.height), next(got.width));
+        let (smallest, nearest) = (self.smallest_side(), self.padded(got));
         if nearest == got { Ok(()) } else { Err(Error::InputSize { got, unit: UNIT, smallest, nearest }) }
     }
 }

@@ -1,0 +1,3 @@
+//! What the nets are held against: golden files.
+
+pub mod parity;
