@@ -9,6 +9,8 @@ pub mod boxes;
 mod check;
 pub mod config;
 mod error;
+mod head;
+mod net;
 mod pictures;
 pub mod plane;
 mod raw;
@@ -22,7 +24,11 @@ pub use config::{
     Tower,
 };
 pub use error::{Error, Result};
+pub use net::{PackDetNet, PartCosts};
 pub use pictures::{Class, ModelConfig, PictureConfig, ResizeRule, Resizing};
-pub use raw::{RawMap, RawMaps};
+pub use raw::{BoxUnits, RawMap, RawMaps};
 
 pub use zoo_core::FrameSize;
+
+/// Looks at maps on the way, by name.
+pub type Probe<'a> = &'a mut dyn FnMut(&str, &candle_core::Tensor) -> candle_core::Result<()>;

@@ -6,6 +6,16 @@ use candle_core::Tensor;
 
 use crate::plane::Places;
 
+/// What the distances of heads without anchors are counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BoxUnits {
+    /// Pixels of the input.
+    #[default]
+    Pixels,
+    /// Strides of the cell's level, as relu boxes are in the losses.
+    Strides,
+}
+
 /// The outputs of a net, one [`RawMap`] for each of [`Places::grids`].
 ///
 /// | head | scores, channels | boxes, channels |

@@ -8,7 +8,7 @@ use zoo_layers::{ExtraLevels, FpnConfig, FpnNames, MobileNetV2Config, ResNetConf
 
 pub use presets::Preset;
 
-use crate::plane::{Layout, Locations, SMALLEST_PACKED, UNIT};
+use crate::plane::{Layout, Locations, Places, SMALLEST_PACKED, UNIT};
 use crate::{Error, Result};
 
 /// Groups of every group norm.
@@ -167,6 +167,11 @@ impl HeadConfig {
 }
 
 impl Config {
+    /// Whether the backbone's batch norms are a scale and a shift that are never learned.
+    pub fn has_frozen_norms(&self) -> bool {
+        matches!(self.backbone, BackboneConfig::Resnet(_))
+    }
+
     /// The maps, their order and their levels.
     pub fn layout(&self) -> Layout {
         self.head.long().map_or(Layout::Type1, |long| long.layout)
@@ -262,5 +267,17 @@ impl Config {
     pub fn check_input(&self, got: FrameSize) -> Result<()> {
         let (smallest, nearest) = (self.smallest_side(), self.padded(got));
         if nearest == got { Ok(()) } else { Err(Error::InputSize { got, unit: UNIT, smallest, nearest }) }
+    }
+
+    /// What the cells of the outputs for an input of this size are about.
+    ///
+    /// # Errors
+    /// If the net does not take such inputs.
+    pub fn places(&self, input: FrameSize) -> Result<Places> {
+        self.check_input(input)?;
+        match self.head.is_packed() {
+            true => Places::packed(self.layout(), input, self.locations()),
+            false => Ok(Places::separate(self.layout(), input, self.locations())),
+        }
     }
 }

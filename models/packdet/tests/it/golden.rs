@@ -1,4 +1,4 @@
-//! Golden files, as they are built and prepared.
+//! Golden files, as nets are built and prepared.
 
 use std::path::Path;
 
@@ -15,29 +15,42 @@ fn passes(file: &str) {
     }
 }
 
-#[test]
-fn boxes_in_the_plane() {
-    passes("packdet_postprocess_m4.safetensors");
+macro_rules! files {
+    ($($name:ident: $file:literal),* $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                passes(concat!("packdet_", $file, ".safetensors"));
+            }
+        )*
+    };
 }
 
-#[test]
-fn boxes_map_by_map() {
-    passes("packdet_postprocess_nsp.safetensors");
-}
-
-#[test]
-fn suppression() {
-    passes("packdet_ml_nms.safetensors");
-}
-
-#[test]
-fn boxes_from_anchors() {
-    passes("packdet_retinanet_postprocess.safetensors");
-}
-
-#[test]
-fn preprocessing() {
-    passes("packdet_preprocess.safetensors");
+files! {
+    packing_of_type_1: "packop_type1_128x192",
+    packing_of_type_2: "packop_m2_160x96",
+    packing_of_type_3: "packop_type3_96x224",
+    packing_of_type_4: "packop_m4_224x352",
+    group_norm_of_several_maps: "chgn",
+    deformable_convolution_with_a_bias: "dcn_s1",
+    deformable_convolution_in_groups: "dcn_s2_g4",
+    deformable_stage: "resnet_dcn_stage",
+    resnext_stage: "resnext_stage",
+    long_head: "head_m4_sep",
+    small_long_head: "head_m4_small",
+    small_long_head_of_type_2: "head_m2_small",
+    exponential_boxes: "head_exp_small",
+    head_without_packing: "head_m4_nsp_small",
+    cross_head_group_norm: "head_chgn_small",
+    fcos_head: "fcos_head",
+    packdet_r50: "r50_m4",
+    packdet_mobilenet_v2: "mnv2_m4",
+    retinanet_r50: "retinanet_r50",
+    boxes_in_the_plane: "postprocess_m4",
+    boxes_map_by_map: "postprocess_nsp",
+    suppression: "ml_nms",
+    boxes_from_anchors: "retinanet_postprocess",
+    preprocessing: "preprocess",
 }
 
 #[test]
