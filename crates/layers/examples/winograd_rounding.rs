@@ -23,7 +23,7 @@ fn main() -> Result<()> {
             let xs = xs.map_err(candle_core::Error::wrap)?;
             let logits = || {
                 let vb = seeded::var_builder(None, DType::F32, &Device::Cpu);
-                let mut net = Classifier::new(Architecture::ResNet(cfg.clone()), CLASSES, vb)?;
+                let mut net = Classifier::new(Architecture::ResNet(cfg), CLASSES, vb)?;
                 net.prepare()?;
                 net.forward(&xs)
             };

@@ -16,7 +16,7 @@
 //! | [`EfficientNet`] | B0 … B3, Lite0 … Lite2 | torchvision, timm, EfficientNet-PyTorch |
 //!
 //! Each is a [`Backbone`](zoo_core::Backbone), which gives feature maps, and a [`Trunk`], which a
-//! [`Classifier`] puts a head on. An [`Fpn`] makes a pyramid of a backbone's maps, a [`RetinaNetHead`] scores of a pyramid's.
+//! [`Classifier`] puts a head on. An [`Fpn`] makes a pyramid of a backbone's maps, a [`RetinaNetHead`](detection::RetinaNetHead) scores of a pyramid's.
 //!
 //! Transformers are made of [`SelfAttention`], [`Mlp`] and [`LayerNorm`]; a [`TransformerBlock`] has all
 //! three by timm's names, and [`Windows`] cut a map into short sequences. Pools and resizing are functions
@@ -51,7 +51,6 @@ mod pointwise;
 mod residual;
 mod resize;
 mod resnet;
-mod retinanet;
 mod separable;
 mod span;
 mod squeeze_excite;
@@ -84,7 +83,6 @@ pub use pointwise::Pointwise;
 pub use residual::{ResNetBlock, Residual, ResidualSpec};
 pub use resize::resize_like;
 pub use resnet::{ResNet, ResNetConfig};
-pub use retinanet::{RetinaNetHead, RetinaNetHeadConfig, RetinaNetNames};
 pub use separable::SeparableConv;
 pub use span::{LAYER_SPANS, layer_span};
 pub use squeeze_excite::SqueezeExcite;

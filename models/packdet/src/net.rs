@@ -37,30 +37,32 @@ enum Body {
 }
 
 impl Body {
-    /// c3, c4 and c5.
+    /// c3, c4 and c5. The one before, the largest, is shown and not kept.
     fn forward(&self, xs: &Tensor, probe: Probe) -> Result<Vec<Tensor>> {
-        let mut maps = Vec::with_capacity(MOBILENET_TAPS.len());
+        let mut maps = Vec::with_capacity(MOBILENET_TAPS.len() - 1);
+        let mut level = 1;
+        let mut keep = |ys: &Tensor| {
+            level += 1;
+            if level > 2 {
+                maps.push(ys.clone());
+            }
+            format!("c{level}")
+        };
         match self {
             Self::ResNet(net) => {
                 net.forward(xs, &mut |name, ys| match name {
                     "stem" => probe(name, ys),
-                    _ => {
-                        maps.push(ys.clone());
-                        probe(&format!("c{}", maps.len() + 1), ys)
-                    }
+                    _ => probe(&keep(ys), ys),
                 })?;
             }
             Self::MobileNetV2(net) => {
                 net.forward(xs, &mut ZeroBorder, &[], &mut |tap, ys| match tap {
-                    Tap::Feature(i) if MOBILENET_TAPS.contains(&i) => {
-                        maps.push(ys.clone());
-                        probe(&format!("c{}", maps.len() + 1), ys)
-                    }
+                    Tap::Feature(i) if MOBILENET_TAPS.contains(&i) => probe(&keep(ys), ys),
                     _ => Ok(()),
                 })?;
             }
         }
-        Ok(maps.split_off(1))
+        Ok(maps)
     }
 
     fn prepare(&mut self) -> Result<()> {
@@ -169,7 +171,7 @@ impl PackDetNet {
         for (i, level) in levels.iter().enumerate() {
             probe(&format!("p{}", i + 3), level)?;
         }
-        self.head.forward(&levels, &frame, units, probe)
+        self.head.forward(levels, &frame, units, probe)
     }
 
     fn frame(&self, key: Key, xs: &Tensor) -> Result<Arc<Frame>> {

@@ -14,7 +14,7 @@ fn at(left: usize, top: usize, width: usize, height: usize) -> MapBox {
 
 /// One to eight boxes: touching, alone, in corners, not in the order of rows.
 fn cases() -> Vec<Vec<MapBox>> {
-    let eight = vec![
+    let eight = [
         at(0, 0, 11, 4),
         at(0, 4, 4, 5),
         at(9, 7, 2, 2),

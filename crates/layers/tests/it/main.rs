@@ -4,6 +4,7 @@
 mod backbones;
 mod biases;
 mod blocks;
+mod detection;
 mod memory;
 mod mobilenet_v2;
 mod norm_act_conv;

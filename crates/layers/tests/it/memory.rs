@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 use candle_nn::VarBuilder;
-use zoo_kernels::on_pool;
+use zoo_kernels::{Activation, on_pool};
 use zoo_layers::{
-    Architecture, Classifier, EfficientNetConfig, ExtraLevels, Fpn, FpnConfig, MobileNetV2Config,
+    Architecture, Classifier, EfficientNetConfig, ExtraLevels, Fpn, FpnConfig, GroupNorm, MobileNetV2Config,
     ResNetBlock, ResNetConfig, TransformerBlock, TransformerConfig,
 };
 use zoo_testing::memory::{alone, growth};
@@ -31,6 +31,10 @@ fn nets() -> Vec<(&'static str, Pass)> {
     let one_a_stage = |cfg: ResNetConfig| ResNetConfig { blocks: [1; 4], ..cfg };
     let grouped = one_a_stage(ResNetConfig::resnext50_32x4d());
     let basic = ResNetConfig { block: ResNetBlock::Basic, ..one_a_stage(ResNetConfig::resnet50()) };
+    let deformable =
+        ResNetConfig { deformable: [false, false, true, true], ..one_a_stage(ResNetConfig::resnet50()) };
+    let norm = GroupNorm::new(4, 32, 1e-5, Activation::Relu, vb.pp("group_norm")).unwrap();
+    let normed = named_input("normed", &[1, 32, 9, 7]);
     let trunk = Classifier::new(&basic, 10, vb.clone()).unwrap();
     let cfg = FpnConfig { channels: 32, extra: ExtraLevels::FromP5, ..FpnConfig::default() };
     let mut pyramid = Fpn::new(&cfg, trunk.trunk().info(), vb.pp("fpn")).unwrap();
@@ -43,6 +47,8 @@ fn nets() -> Vec<(&'static str, Pass)> {
         ("MobileNetV2", classifier(&MobileNetV2Config::default(), vb.clone())),
         ("ResNet, basic blocks", classifier(&basic, vb.clone())),
         ("ResNet, bottlenecks", classifier(&one_a_stage(ResNetConfig::resnet50()), vb.clone())),
+        ("ResNet, deformable bottlenecks", classifier(&deformable, vb.clone())),
+        ("group norm", Box::new(move || norm.forward(&normed, Some(&normed)))),
         ("ResNeXt", classifier(&grouped, vb.clone())),
         ("EfficientNet", classifier(&EfficientNetConfig::b0(), vb.clone())),
         ("EfficientNet-Lite", classifier(&EfficientNetConfig::lite0(), vb)),

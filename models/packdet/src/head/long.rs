@@ -57,10 +57,10 @@ impl LongHead {
     }
 
     /// From P3 … P7 to one plane, or to the maps in the layout's order.
-    pub(super) fn forward(&self, levels: &[Tensor], places: &Places, probe: Probe) -> Result<Maps> {
-        let mut maps = levels.to_vec();
+    pub(super) fn forward(&self, levels: Vec<Tensor>, places: &Places, probe: Probe) -> Result<Maps> {
+        let mut maps = levels;
         for (i, block) in self.extra.iter().enumerate() {
-            let ys = block.forward(&levels[FIRST_EXTRA + i])?;
+            let ys = block.forward(&maps[FIRST_EXTRA + i])?;
             probe(&format!("extra_p{}", FIRST_EXTRA + i + 3), &ys)?;
             maps.push(ys);
         }

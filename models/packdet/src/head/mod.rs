@@ -7,7 +7,7 @@ mod points;
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 use zoo_core::{FrameSize, Tally};
-use zoo_layers::{RetinaNetHead, RetinaNetHeadConfig, RetinaNetNames};
+use zoo_layers::detection::{RetinaNetHead, RetinaNetHeadConfig, RetinaNetNames};
 
 use self::block::cost_shared;
 use self::long::LongHead;
@@ -116,17 +116,17 @@ impl Head {
         }
     }
 
-    /// `levels`: P3 … P7.
+    /// `levels`: P3 … P7, which are let go of as soon as they are packed.
     pub(crate) fn forward(
         &self,
-        levels: &[Tensor],
+        levels: Vec<Tensor>,
         frame: &Frame,
         units: BoxUnits,
         probe: Probe,
     ) -> Result<RawMaps> {
         let (maps, joint) = match &self.long {
             Some(long) => (long.forward(levels, &frame.places, probe)?, long.is_joint()),
-            None => (levels.to_vec(), false),
+            None => (levels, false),
         };
         let maps = match &self.outputs {
             Outputs::Points(head) => head.forward(&maps, joint, frame, units, probe)?,

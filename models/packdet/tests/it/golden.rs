@@ -46,6 +46,8 @@ files! {
     packdet_r50: "r50_m4",
     packdet_mobilenet_v2: "mnv2_m4",
     retinanet_r50: "retinanet_r50",
+    torchvisions_fcos: "fcos_resnet50_fpn",
+    torchvisions_retinanet: "retinanet_resnet50_fpn",
     boxes_in_the_plane: "postprocess_m4",
     boxes_map_by_map: "postprocess_nsp",
     suppression: "ml_nms",

@@ -4,6 +4,7 @@
 mod boxes;
 mod counts;
 mod golden;
+mod names;
 mod nets;
 mod places;
 mod support;

@@ -173,6 +173,39 @@ fn a_missing_tensor_is_named() {
     }
 }
 
+/// torchvision's published files were written before its names became what they are now.
+#[test]
+fn torchvisions_older_names_serve_as_well() {
+    let old = |name: &str| {
+        let mut name = name.to_owned();
+        for block in ["inner_blocks", "layer_blocks"] {
+            for level in 0..3 {
+                name = name.replace(&format!("{block}.{level}.0."), &format!("{block}.{level}."));
+            }
+        }
+        // From the front: what was renamed must not look like a later one.
+        for conv in 0..4 {
+            let new = format!("_head.conv.{conv}.0.");
+            if name.contains(&new) {
+                return name.replace(&new, &format!("_head.conv.{}.", 2 * conv));
+            }
+        }
+        name
+    };
+    let (config, vars) = (Preset::RetinaNetR50Torchvision.config(), VarMap::new());
+    let net = PackDetNet::new(&config, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu)).unwrap();
+    seed(&vars);
+    let all = vars.data().lock().unwrap();
+    let renamed = all.iter().map(|(name, var)| (old(name), var.as_detached_tensor())).collect();
+    let other =
+        PackDetNet::new(&config, VarBuilder::from_tensors(renamed, DType::F32, &Device::Cpu)).unwrap();
+    let xs = noise("names", &[1, 3, 64, 64]);
+    let (a, b) = (net.forward(&xs).unwrap(), other.forward(&xs).unwrap());
+    for ((name, a), (_, b)) in maps(&a).into_iter().zip(maps(&b)) {
+        assert_eq!(difference(a, b), 0.0, "{name}");
+    }
+}
+
 #[test]
 fn one_net_serves_inputs_of_many_sizes_and_threads() {
     let net = prepared(&Preset::Mnv2Tiny.config());

@@ -1,7 +1,11 @@
 //! Seeded nets and inputs.
 
-use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
 use packdet::{Config, PackDetNet, Preset};
 use zoo_parity::{Gain, seeded};
 
@@ -27,10 +31,42 @@ pub fn prepared(config: &Config) -> PackDetNet {
     net
 }
 
-/// Presets that build different nets, those of the largest backbones aside.
-pub fn presets() -> impl Iterator<Item = Preset> {
-    let large = |preset: &Preset| preset.name().contains("101") || preset.name().ends_with("-2x");
-    Preset::ALL.into_iter().filter(move |preset| !large(preset))
+/// Presets that build different nets.
+pub fn presets() -> Vec<Preset> {
+    let mut found: Vec<Preset> = vec![];
+    for preset in Preset::ALL {
+        if found.iter().all(|known| known.config() != preset.config()) {
+            found.push(preset);
+        }
+    }
+    found
+}
+
+/// Names and shapes of what a net asks for, batch norms' counters aside.
+pub fn asked(config: &Config) -> BTreeMap<String, Vec<usize>> {
+    let asked = Asked::default();
+    let vb = VarBuilder::from_backend(Box::new(asked.clone()), DType::F32, Device::Cpu);
+    PackDetNet::new(config, vb).unwrap();
+    asked.0.lock().unwrap().clone()
+}
+
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<BTreeMap<String, Vec<usize>>>>);
+
+impl SimpleBackend for Asked {
+    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        let twice = self.0.lock().unwrap().insert(name.to_owned(), shape.dims().to_vec());
+        assert!(twice.is_none(), "{name} is asked for twice");
+        Tensor::zeros(shape, dtype, device)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!("{name}: asked for without a shape")
+    }
+
+    fn contains_tensor(&self, _: &str) -> bool {
+        true
+    }
 }
 
 /// Seeded noise between −1 and 1.

@@ -1,17 +1,17 @@
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use zoo_layers::{MobileNetV2Config, MobileNetV2Names, ResNetConfig};
-use zoo_parity::{BoxError, Case, Golden, Outputs};
+use zoo_parity::{BoxError, Case, Golden, Outputs, Tolerance};
 
 use super::{NETS, frame_of, inputs};
 use crate::boxes::{BoxForm, anchors_of};
 use crate::config::{
     ANCHORS, BackboneConfig, BoxRule, Config, Flavour, HeadConfig, LongHeadConfig, Packing, PointsConfig,
-    Tower,
+    Preset, Tower,
 };
 use crate::head::{Frame, Head};
 use crate::net::PackDetNet;
-use crate::plane::Layout;
+use crate::plane::{Layout, Places};
 use crate::raw::BoxUnits;
 
 /// What the files call the nets whose pixels they take.
@@ -19,10 +19,21 @@ const WHOLE: [&str; 2] = ["packdet", "retinanet"];
 /// And the heads, whose pyramids are given.
 const HEADS: [&str; 2] = ["packdet.head", "packdet.fcos_head"];
 
-pub(super) fn cases(prepared: bool) -> [Case; 2] {
+/// What torchvision calls its nets.
+const TORCHVISION: [(&str, Preset); 2] = [
+    ("fcos_resnet50_fpn", Preset::FcosR50Torchvision),
+    ("retinanet_resnet50_fpn", Preset::RetinaNetR50Torchvision),
+];
+/// Of these, closer than of the nets that the golden files are of.
+const CLOSE: Tolerance = Tolerance::Golden { max_rel_absmax: 1e-4, mean_rel_absmax: 1e-5 };
+
+pub(super) fn cases(prepared: bool) -> [Case; 3] {
     [
         Case::new(WHOLE, NETS, move |golden, device| whole(golden, device, prepared)),
         Case::new(HEADS, NETS, move |golden, device| head(golden, device, prepared)),
+        Case::new(TORCHVISION.map(|(name, _)| name), CLOSE, move |golden, device| {
+            torchvision(golden, device, prepared)
+        }),
     ]
 }
 
@@ -103,13 +114,43 @@ fn whole(golden: &Golden, device: &Device, prepared: bool) -> Result<Outputs, Bo
     let mut outputs = Outputs::new();
     let raw = outputs.push_probed(golden, |probe| net.forward_probed(&xs, BoxUnits::Pixels, probe))?;
     if config.head.has_anchors() {
-        let anchors = anchors_of(BoxForm::DetectronAnchors, &raw.places);
-        let mut rest = &anchors[..];
-        for (i, grid) in raw.places.grids.iter().enumerate() {
-            let (own, others) = rest.split_at(grid.cells.len() * ANCHORS);
-            outputs.push_values(format!("anchors.{i}"), &[own.len(), 4], own.concat())?;
-            rest = others;
-        }
+        push_anchors(&mut outputs, BoxForm::DetectronAnchors, &raw.places)?;
+    }
+    Ok(outputs)
+}
+
+/// The anchors of each map.
+fn push_anchors(outputs: &mut Outputs, form: BoxForm, places: &Places) -> Result<(), BoxError> {
+    let anchors = anchors_of(form, places);
+    let mut rest = &anchors[..];
+    for (i, grid) in places.grids.iter().enumerate() {
+        let (own, others) = rest.split_at(grid.cells.len() * ANCHORS);
+        outputs.push_values(format!("anchors.{i}"), &[own.len(), 4], own.concat())?;
+        rest = others;
+    }
+    Ok(())
+}
+
+fn torchvision(golden: &Golden, device: &Device, prepared: bool) -> Result<Outputs, BoxError> {
+    let model = &golden.meta().model;
+    let (_, preset) = TORCHVISION
+        .into_iter()
+        .find(|(name, _)| name == model)
+        .ok_or_else(|| format!("torchvision has no {model}"))?;
+    let mut net = PackDetNet::new(&preset.config(), golden.var_builder(DType::F32, device)?)?;
+    if prepared {
+        net.prepare()?;
+    }
+    let xs = golden.input("input", device)?;
+    let mut outputs = Outputs::new();
+    let raw = outputs.push_probed(golden, |probe| net.forward_probed(&xs, BoxUnits::Strides, probe))?;
+    if preset.config().head.has_anchors() {
+        push_anchors(&mut outputs, BoxForm::TorchvisionAnchors, &raw.places)?;
+        return Ok(outputs);
+    }
+    for (i, grid) in raw.places.grids.iter().enumerate() {
+        let points = grid.cells.iter().flat_map(|cell| [cell.x, cell.y]);
+        outputs.push_values(format!("points.{i}"), &[grid.cells.len(), 2], points)?;
     }
     Ok(outputs)
 }
@@ -136,6 +177,6 @@ fn head(golden: &Golden, device: &Device, prepared: bool) -> Result<Outputs, Box
         }
         outputs.push_stored(golden, name, ys).map_err(candle_core::Error::wrap)
     };
-    head.forward(&levels, &frame, BoxUnits::Pixels, &mut see)?;
+    head.forward(levels, &frame, BoxUnits::Pixels, &mut see)?;
     Ok(outputs)
 }
