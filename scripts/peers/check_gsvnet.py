@@ -3,64 +3,19 @@
     target/peers/venv/bin/python scripts/peers/check_gsvnet.py
 
 Prints the largest differences, relative to the largest value of each map; the exit status is 1 if one is too large."""
-import json
-from pathlib import Path
-
 import torch
-from safetensors import safe_open
 
+import golden
 import gsvnet
-import seeded
 from bisenet import resized_like
-from check_hyperseg import stored
 from gsvnet import Between, FlowNetS, LightFlow, Propagation, Warp
 from nets import folded
 
-GOLDEN = Path(__file__).parents[2] / "models/gsvnet-seg/tests/golden"
 LARGEST = 1e-4
-# In checkpoints, but of no effect on the result.
-UNUSED = ("backbone.img_", "heads.0.", "heads.1.")
 
 
-class Golden:
-    def __init__(self, name):
-        self.name = name
-        with safe_open(GOLDEN / f"gsvnet_{name}.safetensors", "np") as file:
-            self.meta = json.loads(file.metadata()["meta"])
-            self.stored = {of: (stride, torch.from_numpy(values)) for of, stride, values in stored(file)}
-
-    def input(self, name):
-        return torch.from_numpy(seeded.tensor(name, self.meta["inputs"][name]))
-
-    def given(self, name):
-        return self.stored[name][1].reshape(self.meta["output_shapes"][name])
-
-    def fill(self, net, group=None, prefix=""):
-        """Gives the net its weights, of a group of the file's where it has some; the file's names are without `prefix`
-        to those of the net's. Names and shapes must be the same."""
-        state = self.meta["state"]
-        if group:
-            counts = self.meta["groups"]
-            start = sum(list(counts.values())[: list(counts).index(group)])
-            state = state[start : start + counts[group]]
-        state = {name: shape for name, shape in state if not name.startswith(UNUSED)}
-        own = {prefix + name: list(tensor.shape) for name, tensor in net.state_dict().items()}
-        assert own == state, f"{self.name}: other names or shapes: {sorted(own.items() ^ state.items())}"
-        gain = self.meta.get("gain", [])
-        weights = {n.removeprefix(prefix): torch.from_numpy(seeded.weight(n, s, gain)) for n, s in state.items()}
-        net.load_state_dict(weights)
-        return net.eval()
-
-    def difference(self, seen, skipped=()):
-        """The largest one of the maps that were seen, and whose it is."""
-        differences = {}
-        for name, (stride, expected) in self.stored.items():
-            if name in seen and not name.startswith(tuple(skipped)):
-                actual = seen[name].flatten()[::stride]
-                assert actual.shape == expected.shape, f"{self.name}: {name} has another shape"
-                differences[name] = float((actual - expected).abs().max() / expected.abs().max())
-        worst = max(differences, key=differences.get)
-        return f"of {len(differences)} maps {worst} differs the most, by {differences[worst]:.1e}", differences[worst]
+class Golden(golden.Golden):
+    unused = ("backbone.img_", "heads.0.", "heads.1.")
 
 
 def keyframe_net(kind):
@@ -126,10 +81,10 @@ FILES = {
 if __name__ == "__main__":
     is_well = True
     for name, maps in FILES.items():
-        golden = Golden(name)
+        file = Golden("gsvnet-seg", f"gsvnet_{name}")
         for fold in (False, *([] if name in WITHOUT_NORMS else [True])):
             with torch.inference_mode():
-                text, worst = golden.difference(*maps(golden, fold))
+                text, worst = file.difference(*maps(file, fold))
             is_well &= worst <= LARGEST
             print(f"{name}, {'folded' if fold else 'plain'}: {text}")
     if not is_well:

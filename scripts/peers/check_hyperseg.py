@@ -12,20 +12,13 @@ import torch
 from safetensors import safe_open
 
 import seeded
+from golden import stored
 from hyperseg import HyperSeg
 
 GOLDEN = Path(__file__).parents[2] / "models/hyperseg/tests/golden"
 NETS = ["hyperseg_camvid_s_128x192", "hyperseg_city_m_128x256", "hyperseg_voc_l_128x128"]
 # Absolute for the logits, whose largest value is about one; relative to the largest value for maps on the way.
 LOGITS, INNER = 1e-4, 1e-3
-
-
-def stored(file):
-    """(name, stride, values) of the outputs; large ones are stored in part."""
-    for key in file.keys():
-        name, _, form = key.partition("@")
-        if form != "stats":
-            yield name, int(form.removeprefix("stride=") or 1), file.get_tensor(key).flatten()
 
 
 def check(path):

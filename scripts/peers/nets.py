@@ -5,6 +5,7 @@ from torch import nn
 
 import gsvnet
 import hyperseg
+import packdet
 from cases import parse, shape
 from folding import fold_neighbours
 from patchwise import Patchwise
@@ -55,6 +56,8 @@ def build(spec):
         net = hyperseg.HyperSeg(hyperseg.PRESETS[arguments[0]])
     elif kind == "gsvnet":
         net = gsvnet.build(arguments[0])
+    elif kind == "packdet":
+        net = packdet.build(arguments[0])
     else:
         raise SystemExit(f"{spec}: no such net")
     return net.eval()
@@ -65,6 +68,8 @@ def gain(spec):
     kind, arguments = parse(spec)
     if kind == "hyperseg":
         return hyperseg.GAIN
+    if kind == "packdet":
+        return packdet.gain(arguments[0])
     return gsvnet.GAIN if kind == "gsvnet" else []
 
 

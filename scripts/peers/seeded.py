@@ -22,10 +22,14 @@ def uniform(name, shape):
 
 
 def weight(name, shape, gain=()):
-    """`gain`: factors on tensors of a name, or whose names start so, as golden files have them."""
+    """`gain`: factors on tensors of a name, whose names start so, or of so many dims, as golden files have them."""
     value = plain(name, shape)
     for entry in gain:
-        if name == entry["name"] if "name" in entry else name.startswith(entry["prefix"]):
+        if "min_dims" in entry:
+            is_meant = len(shape) >= entry["min_dims"]
+        else:
+            is_meant = name == entry["name"] if "name" in entry else name.startswith(entry["prefix"])
+        if is_meant:
             value = value * F(entry["factor"])
     return value
 

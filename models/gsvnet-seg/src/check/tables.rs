@@ -1,7 +1,7 @@
 //! Table 2: the counts of the nets built here. `zoo info gsvnet-seg` puts the paper's beside them.
 //!
 //! The paper's "parameters" are bytes, four a value, in millions; its "FLOPs" are multiply–accumulates, to which come
-//! two operations for each value out of a batch norm and one for each out of a ReLU ([`Counts::operations`]).
+//! two operations for each value out of a batch norm and one for each out of a ReLU ([`operations`]).
 
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
@@ -19,8 +19,10 @@ pub struct Counts {
     pub key: Cost,
     /// A frame between key frames.
     pub between: Cost,
-    /// Both with the operations of norms and ReLUs.
-    pub operations: [u64; 2],
+    /// The key frame's multiply–accumulates with the operations of its norms and ReLUs.
+    pub key_operations: u64,
+    /// Those of a frame between key frames.
+    pub between_operations: u64,
 }
 
 impl Counts {
@@ -35,13 +37,17 @@ impl Counts {
         let (mut key, mut between) = (Tally::new(), Tally::new());
         net.key_cost(preset.size(), &mut key);
         net.propagation_cost(preset.size(), &mut between);
-        let operations = [&key, &between].map(operations);
-        Ok(Self { key: key.total(), between: between.total(), operations })
+        Ok(Self {
+            key: key.total(),
+            between: between.total(),
+            key_operations: operations(&key),
+            between_operations: operations(&between),
+        })
     }
 
     /// The mean over an interval.
     pub fn average(&self, interval: usize) -> f64 {
-        let [key, between] = self.operations.map(|count| count as f64);
+        let (key, between) = (self.key_operations as f64, self.between_operations as f64);
         (key + (interval as f64 - 1.0) * between) / interval as f64
     }
 }

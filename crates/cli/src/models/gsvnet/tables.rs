@@ -50,7 +50,7 @@ pub fn print(out: &mut dyn Write) -> Result<()> {
             megabytes(counts.key.params),
             number(Some(key_megabytes), 1),
             giga(counts.key.macs as f64),
-            giga(counts.operations[0] as f64),
+            giga(counts.key_operations as f64),
             number(Some(key_giga), 1),
         ]);
     }
@@ -63,7 +63,7 @@ pub fn print(out: &mut dyn Write) -> Result<()> {
         megabytes(counts.between.params),
         number(Some(BETWEEN_MEGABYTES), 1),
         giga(counts.between.macs as f64),
-        giga(counts.operations[1] as f64),
+        giga(counts.between_operations as f64),
         number(Some(BETWEEN_GIGA), 1),
     ]);
     let mut averages = Table::new(["interval", "G a frame", "paper"]);
