@@ -6,6 +6,8 @@
 //! come from its summary, the numbers by class from its precision array, and its sentinel −1 for
 //! "nothing to measure" becomes `None`.
 
+mod annotations;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -15,6 +17,7 @@ use zoo_core::{BBox, Detections};
 
 use crate::matching::{check_box, check_frames};
 use crate::{Error, Object, Result};
+pub use annotations::{AnnotatedImage, AnnotatedSet};
 
 /// An annotated object.
 #[derive(Debug, Clone, Copy, PartialEq)]

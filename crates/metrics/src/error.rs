@@ -100,6 +100,14 @@ pub enum Error {
         /// What hotcoco says.
         source: hotcoco::Error,
     },
+    /// A folder of PASCAL VOC's annotations that cannot be read.
+    #[error("reading PASCAL VOC's annotations in {path}: {source}", path = .path.display())]
+    VocFolder {
+        /// The folder.
+        path: PathBuf,
+        /// What hotcoco says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// hotcoco refuses the data.
     #[error("COCO evaluation: {0}")]
     Coco(#[from] hotcoco::Error),

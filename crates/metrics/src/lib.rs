@@ -3,7 +3,7 @@
 //!
 //! | module | measure |
 //! |---|---|
-//! | [`coco`] | COCO AP over IoU 0.50:0.95, AP50, AP75, by object size and by class; counted by the `hotcoco` crate |
+//! | [`coco`] | COCO AP over IoU 0.50:0.95, AP50, AP75, by object size and by class; counted by the `hotcoco` crate, which reads COCO's files and VOC's, too |
 //! | [`vid`] | ImageNet VID mAP at IoU 0.5, with ILSVRC's rule for small boxes as an option |
 //! | [`agreement`] | how much of a reference run's boxes a cheaper run keeps |
 //! | [`davis`] | region similarity J and boundary measure F of binary masks |

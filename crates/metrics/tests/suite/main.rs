@@ -1,7 +1,8 @@
 //! Tests of the measures through the public interface, one binary.
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed step is a failed test")]
 
 mod agreement;
+mod annotations;
 mod coco;
 mod davis;
 mod patchwork_golden;
