@@ -17,8 +17,10 @@ use super::usage;
 use crate::models::random_weights;
 
 /// Section 4 of the paper: a light flow net and three layers for the update, or FlowNetS and a second BiSeNet.
-const BASELINES: [(&str, fn() -> AccelConfig); 2] =
-    [("A-Lite", AccelConfig::lite), ("A-X39", AccelConfig::x39)];
+const BASELINES: [Named; 2] = [("A-Lite", AccelConfig::lite), ("A-X39", AccelConfig::x39)];
+
+/// A name, and what it is built of.
+type Named = (&'static str, fn() -> AccelConfig);
 
 /// A baseline that is timed.
 pub struct Baseline {
