@@ -61,6 +61,9 @@ pub enum Error {
         /// The picture's size, as the net saw it.
         image: FrameSize,
     },
+    /// Weights, or the description beside them, could not be read.
+    #[error(transparent)]
+    Hub(#[from] zoo_hub::Error),
     /// A picture could not be prepared.
     #[error(transparent)]
     Vision(#[from] zoo_vision::Error),

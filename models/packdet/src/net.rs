@@ -205,6 +205,16 @@ impl PackDetNet {
         Ok(self.tallies(input)?.iter().map(Tally::total).sum())
     }
 
+    /// The layers of a pass over an input of `input`.
+    ///
+    /// # Errors
+    /// If the net does not take such inputs.
+    pub fn tally(&self, input: FrameSize) -> crate::Result<Tally> {
+        let mut tally = Tally::new();
+        self.tallies(input)?.into_iter().for_each(|part| tally.append(part));
+        Ok(tally)
+    }
+
     fn tallies(&self, input: FrameSize) -> crate::Result<[Tally; 3]> {
         let places = self.config.places(input)?;
         let mut tallies = [const { Tally::new() }; 3];

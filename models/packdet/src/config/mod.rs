@@ -1,11 +1,14 @@
 //! What is built.
 
+mod pictures;
 mod presets;
 
 use serde::{Deserialize, Serialize};
 use zoo_core::FrameSize;
 use zoo_layers::{ExtraLevels, FpnConfig, FpnNames, MobileNetV2Config, ResNetConfig};
 
+pub(crate) use pictures::filled_up;
+pub use pictures::{Class, ModelConfig, PictureConfig, ResizeRule, Resizing};
 pub use presets::Preset;
 
 use crate::plane::{Layout, Locations, Places, SMALLEST_PACKED, UNIT};

@@ -6,6 +6,7 @@ mod counts;
 mod golden;
 mod names;
 mod nets;
+mod pictures;
 mod places;
 mod support;
 #[cfg(feature = "train")]

@@ -6,8 +6,7 @@ use zoo_core::{FrameSize, Image};
 use zoo_parity::{BoxError, Case, Golden, Outputs, Tolerance};
 use zoo_vision::{Normalization, resize};
 
-use crate::config::Preset;
-use crate::pictures::{PictureConfig, ResizeRule, Resizing, filled_up};
+use crate::config::{PictureConfig, Preset, ResizeRule, Resizing, filled_up};
 
 /// Sizes and Pillow's resize to the unit; what is normalised, closely.
 pub(super) fn case() -> Case {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use zoo_core::{FrameSize, Image, labels};
 use zoo_vision::{Normalization, Resize, Resizer};
 
+use super::{Config, Flavour, HeadConfig, Preset};
 use crate::boxes::PostProcess;
-use crate::config::{Config, Flavour, HeadConfig, Preset};
 use crate::error::Context as _;
 use crate::{Error, Result};
 
