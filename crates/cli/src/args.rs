@@ -12,7 +12,7 @@ use zoo_core::FrameSize;
 use zoo_hub::LoadOptions;
 
 use crate::exit::{Usage, note};
-use crate::models::{gsvnet, patchwork};
+use crate::models::{gsvnet, packdet, patchwork};
 use crate::view_args::{SegmentArgs, ViewArgs};
 
 /// Where and how to compute.
@@ -204,6 +204,8 @@ pub struct RunArgs {
     pub patchwork: patchwork::StreamArgs,
     #[command(flatten)]
     pub gsvnet: gsvnet::GsvArgs,
+    #[command(flatten)]
+    pub packdet: packdet::PlaneArgs,
     #[command(flatten)]
     pub weights: WeightArgs,
     #[command(flatten)]

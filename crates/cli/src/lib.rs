@@ -41,6 +41,13 @@ pub fn hyperseg() -> ExitCode {
     exit::code(demo.run())
 }
 
+/// The demo binary `packdet`.
+pub fn packdet() -> ExitCode {
+    let demo = models::packdet::Demo::parse();
+    exit::start_log(demo.verbose, false);
+    exit::code(demo.run())
+}
+
 /// The demo binary `patchwork-det`.
 pub fn patchwork_det() -> ExitCode {
     let demo = models::patchwork::Demo::parse();

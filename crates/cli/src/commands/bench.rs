@@ -25,7 +25,7 @@ use crate::{layer_times, models};
 pub struct BenchArgs {
     /// A model, or `op`
     target: String,
-    /// With `op`: depthwise
+    /// With `op`: depthwise, packop
     operation: Option<String>,
     /// Frame size [default: the paper's]
     #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = frame_size)]
@@ -51,9 +51,10 @@ pub fn run(args: &BenchArgs) -> Result<Outcome> {
     match (args.target.as_str(), args.operation.as_deref()) {
         ("op", _) if args.layers => return Err(Usage::error("--layers is for models")),
         ("op", Some("depthwise")) => depthwise(args)?,
+        ("op", Some("packop")) => models::packdet::packop(args)?,
         ("op", other) => {
             let got = other.map(|name| format!("unknown operation '{name}': ")).unwrap_or_default();
-            return Err(Usage::error(format_args!("{got}`zoo bench op` knows depthwise")));
+            return Err(Usage::error(format_args!("{got}`zoo bench op` knows depthwise and packop")));
         }
         (_, Some(extra)) => {
             return Err(Usage::error(format_args!("unexpected '{extra}': only `zoo bench op` takes a name")));

@@ -9,7 +9,7 @@ use zoo_vision::Layout;
 
 use crate::args::{ComputeArgs, WeightArgs, at_least_one};
 use crate::exit::Outcome;
-use crate::models::{self, gsvnet, patchwork};
+use crate::models::{self, gsvnet, packdet, patchwork};
 use crate::view_args::{SegmentArgs, ViewArgs, refuse};
 
 /// What to measure on what.
@@ -28,14 +28,15 @@ pub struct EvalArgs {
     /// DAVIS's folder: J and F
     #[arg(long, value_name = "DIR", conflicts_with_all = ["clip", "coco"])]
     pub davis: Option<PathBuf>,
-    /// A segmentation data set's folder: IoU of each class, accuracy
+    /// A data set's folder. Of a model that labels pixels: IoU of each class, accuracy; of packdet, COCO's or PASCAL VOC's:
+    /// average precision
     #[arg(long, value_name = "DIR", conflicts_with_all = ["clip", "coco", "davis"])]
     pub data: Option<PathBuf>,
     /// How it lies there: camvid, segnet (CamVid of the SegNet tutorial), cityscapes, voc [default: as its
     /// folders say]
     #[arg(long, value_name = "LAYOUT", value_parser = parse_layout, requires = "data")]
     pub layout: Option<Layout>,
-    /// Which part of it [default: the papers': val, of CamVid test]
+    /// Which part of it [default: the papers': val, of CamVid test, of COCO val2017]
     #[arg(long, value_name = "NAME", requires = "data")]
     pub split: Option<String>,
     /// Modes to compare: interval=4, m4n2-motion, … [default: the demo's]
@@ -64,6 +65,8 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub segment: SegmentArgs,
     #[command(flatten)]
+    pub packdet: packdet::DetectArgs,
+    #[command(flatten)]
     pub weights: WeightArgs,
     #[command(flatten)]
     pub compute: ComputeArgs,
@@ -73,6 +76,7 @@ impl EvalArgs {
     /// A model that does not label pixels has none of these options.
     pub fn refuse_labelled_data(&self, model: &str) -> Result<()> {
         refuse(model, &[("--data", self.data.is_some())])?;
+        self.packdet.refuse_for(model)?;
         self.refuse_videos(model)?;
         self.segment.refuse_for(model)
     }
@@ -85,6 +89,7 @@ impl EvalArgs {
 
     /// A model that only labels pixels has none of the other models' options.
     pub fn refuse_all_but_labelled_data(&self, model: &str) -> Result<()> {
+        self.packdet.refuse_for(model)?;
         let others = [
             ("CLIP", self.clip.is_some()),
             ("--coco", self.coco.is_some()),

@@ -340,6 +340,7 @@ impl Model for ImageNet {
     fn run(&self, _: Option<&str>, args: &RunArgs) -> Result<Outcome> {
         args.patchwork.refuse_for(self.name)?;
         args.gsvnet.refuse_for(self.name)?;
+        args.packdet.refuse_for(self.name)?;
         args.view.refuse_for(self.name)?;
         args.segment.refuse_for(self.name)?;
         let device = args.compute.start()?;

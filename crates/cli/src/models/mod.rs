@@ -1,8 +1,10 @@
 //! The models that the commands know. A new one is a module here and a line in [`all`].
 
 mod classifiers;
+mod detection;
 pub mod gsvnet;
 pub mod hyperseg;
+pub mod packdet;
 pub mod patchwork;
 mod segmentation;
 
@@ -68,12 +70,7 @@ pub trait Model: Sync {
     /// # Errors
     /// If the parts do not make up a net, or there are some and it has none.
     fn state_dict(&self, file: &TorchFile, others: &[TorchFile], key: Option<&str>) -> Result<StateDict> {
-        if !others.is_empty() {
-            return Err(Usage::error(format_args!(
-                "{} has no option --and: its weights are one file",
-                self.name()
-            )));
-        }
+        refuse_others(self.name(), others)?;
         Ok(file.state_dict(key)?)
     }
 
@@ -92,9 +89,17 @@ pub trait Model: Sync {
     }
 }
 
+/// A model whose weights are one file.
+fn refuse_others(model: &str, others: &[TorchFile]) -> Result<()> {
+    match others {
+        [] => Ok(()),
+        _ => Err(Usage::error(format_args!("{model} has no option --and: its weights are one file"))),
+    }
+}
+
 /// All models.
 pub fn all() -> impl Iterator<Item = &'static dyn Model> {
-    let papers: [&dyn Model; 3] = [&patchwork::Patchwork, &gsvnet::Gsv, &hyperseg::HyperSeg];
+    let papers: [&dyn Model; 4] = [&patchwork::Patchwork, &packdet::Pack, &gsvnet::Gsv, &hyperseg::HyperSeg];
     papers.into_iter().chain(classifiers::ALL.iter().map(|model| model as &dyn Model))
 }
 

@@ -4,6 +4,7 @@
 mod bad_input;
 mod commands;
 mod demo;
+mod detection;
 mod run;
 mod segmentation;
 mod support;

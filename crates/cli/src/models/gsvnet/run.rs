@@ -29,6 +29,7 @@ const WARM_UP: usize = 2;
 /// Runs all inputs.
 pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     args.patchwork.refuse_for(NAME)?;
+    args.packdet.refuse_for(NAME)?;
     args.segment.refuse_for(NAME)?;
     args.view.refuse_for(NAME)?;
     let device = args.compute.start()?;

@@ -24,6 +24,7 @@ use crate::view_args::{Merge, SegmentArgs, ViewArgs};
 pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     args.patchwork.refuse_for(NAME)?;
     args.gsvnet.refuse_for(NAME)?;
+    args.packdet.refuse_for(NAME)?;
     let device = args.compute.start()?;
     let model = loaded(preset, &args.weights, &device)?;
     let model = looking(model, &args.view, &args.segment)?;

@@ -36,6 +36,7 @@ enum Net {
 pub fn run(preset: Option<Preset>, args: &RunArgs) -> Result<Outcome> {
     args.segment.refuse_for(NAME)?;
     args.gsvnet.refuse_for(NAME)?;
+    args.packdet.refuse_for(NAME)?;
     let options = &args.patchwork;
     let preset = choose(preset, options.task)?;
     let mode = options.clip_mode(&args.view, args.weights.seed)?;

@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use patchwork_det::config::Config;
 use patchwork_det::{Detector as _, Mode, PatchworkDet, PatchworkSeg, Preset, Streaming};
-use serde::{Deserialize, Serialize};
-use zoo_metrics::coco::{CocoAp, evaluate_files};
+use serde::Serialize;
 use zoo_metrics::davis::{Mask, Score};
-use zoo_vision::write::CocoResults;
 use zoo_vision::{Frame, Source};
 
 use super::compare::{Row, compare, demo_modes};
@@ -18,6 +16,7 @@ use super::run::{detector, segmenter};
 use super::{NAME, clip_size, usage};
 use crate::commands::eval::EvalArgs;
 use crate::exit::{Usage, note};
+use crate::models::detection::{self, Data};
 use crate::progress::Progress;
 use crate::table::{Table, number};
 use crate::view_args::refuse;
@@ -33,7 +32,12 @@ pub fn eval(preset: Option<Preset>, args: &EvalArgs) -> Result<()> {
             if preset.is_some_and(|preset| preset != Preset::Coco) {
                 return Err(Usage::error("--coco needs a detector of COCO's classes: patchwork-det/coco"));
             }
-            coco(annotations, images, &any_detector(preset, args)?, args)
+            let data = Data::coco(annotations, images)?;
+            let model = any_detector(preset, args)?;
+            let frame = args.view.size.unwrap_or(model.config().frame);
+            let model = model.with_frame(frame).map_err(usage)?;
+            // By the numbers that COCO gives its classes.
+            detection::eval(data, args, |id, _| Some(id), |images| Ok(model.detect(images)?))
         }
         (None, None, Some(folder)) => davis(folder, preset.unwrap_or(Preset::Davis), args),
         _ => Err(Usage::error("expected one of CLIP, --coco FILE --images DIR, --davis DIR")),
@@ -90,55 +94,6 @@ fn agreement_on(clip: &str, model: &PatchworkDet, args: &EvalArgs) -> Result<()>
         writeln!(out, "{clip}: {frames} frames, resized to {size:#}\n\n{}", comparison.table())?;
         note(comparison.legend());
     }
-    Ok(())
-}
-
-#[derive(Deserialize)]
-struct Annotations {
-    images: Vec<AnnotatedImage>,
-}
-
-#[derive(Deserialize)]
-struct AnnotatedImage {
-    id: u64,
-    file_name: String,
-}
-
-/// Single-frame detection of every annotated image, all boxes above the net's own low threshold.
-fn coco(annotations: &Path, folder: &Path, model: &PatchworkDet, args: &EvalArgs) -> Result<()> {
-    let text = fs::read(annotations).with_context(|| format!("reading {}", annotations.display()))?;
-    let list: Annotations = serde_json::from_slice(&text)
-        .with_context(|| format!("{} is no COCO file", annotations.display()))?;
-    let model = model.clone().with_frame(args.view.size.unwrap_or(model.config().frame)).map_err(usage)?;
-    let work = tempfile::tempdir().context("making a temporary folder")?;
-    let file = work.path().join("results.json");
-    let mut results = CocoResults::create(&file)?;
-    let limit = args.limit.unwrap_or(usize::MAX);
-    if limit < list.images.len() {
-        note("with --limit, images left out count as images in which nothing was found");
-    }
-    let progress = Progress::new(Some(list.images.len().min(limit)), "coco");
-    for image in list.images.iter().take(limit) {
-        let picture = zoo_vision::read(folder.join(&image.file_name))?;
-        for found in model.detect(std::slice::from_ref(&picture))? {
-            results.push(image.id, &found)?;
-        }
-        progress.step();
-    }
-    results.finish()?;
-    drop(progress);
-    print_coco(&evaluate_files(annotations, &file)?, args.json)
-}
-
-fn print_coco(ap: &CocoAp, json: bool) -> Result<()> {
-    let mut out = stdout().lock();
-    if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(ap)?)?;
-        return Ok(());
-    }
-    let mut table = Table::new(["AP", "AP50", "AP75", "small", "medium", "large"]);
-    table.row([ap.ap, ap.ap50, ap.ap75, ap.small, ap.medium, ap.large].map(|value| number(value, 3)));
-    writeln!(out, "{table}")?;
     Ok(())
 }
 
