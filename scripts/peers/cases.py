@@ -29,6 +29,8 @@ CASES = [
     ("light flow @128×256", "gsvnet:light-flow/1x3x128x256", False),
     ("FlowNet2S @128×256", "gsvnet:flownet-s/1x3x128x256", False),
     ("GSVNet between key frames @128×256 (of 1024×2048)", "gsvnet:between/1x3x128x256", False),
+    ("PackDet-R50 @800×1344", "packdet:r50-m4/1x3x800x1344", False),
+    ("PackDet-MobileNetV2 @800×1344", "packdet:mnv2-m4/1x3x800x1344", False),
     ("ResNet-18 @224, 8 images, forward and backward", "train:resnet18/8x3x224x224", False),
     ("MobileNetV2 @224, 8 images, forward and backward", "train:mobilenet_v2/8x3x224x224", False),
 ]

@@ -11,6 +11,7 @@ use gsvnet_seg::{
     warp_scores,
 };
 use hyperseg::{HyperSegNet, Preset};
+use packdet::{BackboneConfig, PackDetNet};
 use zoo_kernels::{
     Activation, ConvOptions, PackedConv, PackedDepthwise, Pads, Patchwise, Region, channels_last,
     patchwise_conv2d,
@@ -51,6 +52,7 @@ pub struct Net {
 /// | `vit:H/BxNxC` | a pre-norm transformer block with H heads |
 /// | `patchwise:O/K/RxC/BxCxHxW` | a dynamic convolution of R×C patches: 1×1 to O channels, or 3×3 depthwise |
 /// | `hyperseg:PRESET/BxCxHxW` | a whole HyperSeg, to its logits |
+/// | `packdet:PRESET/BxCxHxW` | a detector, to its raw maps |
 /// | `gsvnet:NET/BxCxHxW` | GSVNet's key frame's net or flow net, or `between`, all that a frame between key frames takes, on eighths of frames |
 /// | `conv:O/K/S/BxCxHxW` | one K×K convolution to O channels of stride S with bias and ReLU |
 /// | `dw:K/S/BxCxHxW` | the same, depthwise |
@@ -79,6 +81,11 @@ pub fn build(case: &str) -> Result<Option<Net>> {
         let Some(shape) = numbers(shape) else { return Ok(None) };
         let run = gsvnet(net, &shape.concat())?;
         return Ok(run.map(|run| Net { run, compared: whole }));
+    }
+    if kind == "packdet" {
+        let (preset, shape) = arguments.split_once('/').context("expected packdet:PRESET/SHAPE")?;
+        let Some(shape) = numbers(shape) else { return Ok(None) };
+        return packdet(packdet::Preset::parse(preset)?, &shape.concat()).map(Some);
     }
     let Some(arguments) = numbers(arguments) else { return Ok(None) };
     let arguments: Vec<&[usize]> = arguments.iter().map(Vec::as_slice).collect();
@@ -147,6 +154,27 @@ fn hyperseg(preset: Preset, shape: &[usize]) -> Result<Net> {
     let mut net = HyperSegNet::new(&preset.config(), vb)?;
     net.prepare()?;
     Ok(Net { run: single(shape, move |xs| net.forward(xs))?, compared: whole })
+}
+
+fn packdet(preset: packdet::Preset, shape: &[usize]) -> Result<Net> {
+    // As in the golden files: deep nets of frozen norms explode without it.
+    let gain = match preset.config().backbone {
+        BackboneConfig::Resnet(_) => vec![Gain::MinDims(2, 0.75)],
+        BackboneConfig::MobilenetV2(_) => vec![],
+    };
+    let mut net =
+        PackDetNet::new(&preset.config(), seeded::var_builder_with_gain(gain, DType::F32, &Device::Cpu))?;
+    net.prepare()?;
+    let xs = input("input", shape)?;
+    let run = move || {
+        let maps = net.forward(&xs)?.maps;
+        Ok(maps
+            .into_iter()
+            .flat_map(|map| [Some(map.scores), Some(map.boxes), map.centerness])
+            .flatten()
+            .collect())
+    };
+    Ok(Net { run: Box::new(run), compared: whole })
 }
 
 fn gsvnet(net: &str, shape: &[usize]) -> Result<Option<Run>> {
