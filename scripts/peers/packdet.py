@@ -205,10 +205,11 @@ class PackDet(nn.Module):
         """The level of each cell, and its stride; 0 and 8 in gaps."""
         boxes, height, width = boxes_of(levels)
         if self.tables is None or self.tables[0].shape != (height, width):
-            table = torch.zeros(height, width, dtype=torch.long)
-            for level, (x0, y0, x1, y1) in zip(LEVELS, boxes):
-                table[y0:y1, x0:x1] = level
-            self.tables = table, torch.tensor(STRIDES, dtype=torch.float32)[table]
+            with torch.inference_mode(False):  # an export could not take them otherwise
+                table = torch.zeros(height, width, dtype=torch.long)
+                for level, (x0, y0, x1, y1) in zip(LEVELS, boxes):
+                    table[y0:y1, x0:x1] = level
+                self.tables = table, torch.tensor(STRIDES, dtype=torch.float32)[table]
         return self.tables
 
     def forward(self, x, seen=None):
