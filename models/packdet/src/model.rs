@@ -28,8 +28,8 @@ pub enum Padding {
 
 /// A detector on pictures: net, preparation and decoding, through [`zoo_core::Detector`].
 ///
-/// Boxes are in pixels of each original picture, at most as many as [`PostProcess::max_boxes`](crate::PostProcess), of scores
-/// above its threshold; for drawing, those above 0.5 are a fair choice.
+/// Boxes are in pixels of each original picture, about as many as [`PostProcess::max_boxes`](crate::PostProcess) at most (equals of
+/// the last one stay), of classes that pass its threshold; for drawing, those above 0.5 are a fair choice.
 #[derive(Debug, Clone)]
 pub struct PackDet {
     net: PackDetNet,

@@ -74,10 +74,10 @@ pub enum Preset {
     RetinaNetR50Torchvision,
 }
 
-/// Switches of the ResNets' configurations, and those of MobileNetV2's.
-const RESNETS: PointsConfig =
+/// Switches of FCOS' improved version, which the authors' ResNets have, and of its first one, which their MobileNetV2s have.
+const IMPROVED: PointsConfig =
     PointsConfig { boxes: BoxRule::Relu, centerness: Tower::Boxes, deformable: false };
-const MOBILENETS: PointsConfig =
+const FIRST_VERSION: PointsConfig =
     PointsConfig { boxes: BoxRule::Exp, centerness: Tower::Classes, deformable: false };
 
 impl Preset {
@@ -160,33 +160,33 @@ impl Preset {
             ..MobileNetV2Config::torchvision()
         });
         let long = LongHeadConfig::paper(Layout::Type4);
-        let dcn = PointsConfig { deformable: true, ..RESNETS };
+        let dcn = PointsConfig { deformable: true, ..IMPROVED };
         let (backbone, head) = match self {
-            Self::R50M4 | Self::R50M4Long => (r50, HeadConfig::PackDet { long, points: RESNETS }),
+            Self::R50M4 | Self::R50M4Long => (r50, HeadConfig::PackDet { long, points: IMPROVED }),
             Self::R50M2 => {
-                (r50, HeadConfig::PackDet { long: LongHeadConfig::paper(Layout::Type2), points: RESNETS })
+                (r50, HeadConfig::PackDet { long: LongHeadConfig::paper(Layout::Type2), points: IMPROVED })
             }
             Self::R50M4Nsp => {
                 let long = LongHeadConfig { packing: Packing::Separate, ..long };
-                (r50, HeadConfig::PackDet { long, points: RESNETS })
+                (r50, HeadConfig::PackDet { long, points: IMPROVED })
             }
-            Self::R101M4Long => (r101, HeadConfig::PackDet { long, points: RESNETS }),
+            Self::R101M4Long => (r101, HeadConfig::PackDet { long, points: IMPROVED }),
             Self::X101DcnM4Long => (x101, HeadConfig::PackDet { long, points: dcn }),
-            Self::Mnv2M4 | Self::Mnv2M4Long => (mnv2, HeadConfig::PackDet { long, points: MOBILENETS }),
+            Self::Mnv2M4 | Self::Mnv2M4Long => (mnv2, HeadConfig::PackDet { long, points: FIRST_VERSION }),
             Self::Mnv2Tiny => {
                 let long = LongHeadConfig { channels: 64, blocks: 6, ..long };
-                (mnv2, HeadConfig::PackDet { long, points: RESNETS })
+                (mnv2, HeadConfig::PackDet { long, points: IMPROVED })
             }
             Self::RetinaPackR50 | Self::RetinaPackR50Long => (r50, HeadConfig::RetinaPack(long)),
             Self::RetinaPackR101Long => (r101, HeadConfig::RetinaPack(long)),
-            Self::FcosMnv2 => (mnv2, HeadConfig::Fcos(RESNETS)),
-            Self::FcosR50 => (r50, HeadConfig::Fcos(RESNETS)),
-            Self::FcosR101 => (r101, HeadConfig::Fcos(RESNETS)),
+            Self::FcosMnv2 => (mnv2, HeadConfig::Fcos(IMPROVED)),
+            Self::FcosR50 => (r50, HeadConfig::Fcos(IMPROVED)),
+            Self::FcosR101 => (r101, HeadConfig::Fcos(IMPROVED)),
             Self::FcosX101Dcn => (x101, HeadConfig::Fcos(dcn)),
             Self::RetinaNetR50 => (r50, HeadConfig::RetinaNet),
             Self::RetinaNetR101 => (r101, HeadConfig::RetinaNet),
             Self::FcosR50Torchvision => {
-                (BackboneConfig::Resnet(ResNetConfig::resnet50()), HeadConfig::Fcos(RESNETS))
+                (BackboneConfig::Resnet(ResNetConfig::resnet50()), HeadConfig::Fcos(IMPROVED))
             }
             // Its published weights came to be without an epsilon.
             Self::RetinaNetR50Torchvision => {

@@ -1,4 +1,8 @@
-//! The part that all levels share: extra maps, PackOp, and a long row of convolutions (Section 3.3 of the paper).
+//! The part that all levels share: extra maps, PackOp, and a long row of convolutions (Section 3.3 of the paper), each
+//! `y = relu(gn(conv(y))) + reduced`.
+//!
+//! Nothing masks the plane: behind the reduction its gaps hold values like any other cell, filters read across the maps' edges,
+//! and norms count all of it. Trained weights expect that.
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
