@@ -8,7 +8,6 @@ import torch
 import packdet
 from golden import Golden
 
-# MobileNetV2's boxes are exponentials.
 LARGEST = 1e-4
 NETS = {"r50-m4": "packdet_r50_m4", "mnv2-m4": "packdet_mnv2_m4"}
 

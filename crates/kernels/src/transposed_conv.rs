@@ -7,7 +7,8 @@ use crate::epilogue::Activation;
 use crate::memory::{Shared, filled};
 use crate::operation::map_sizes;
 use crate::packed::{
-    ConvOptions, Packed, PackedConv, PackedOp, Panel, Phase, Places, check_operand, from_nhwc,
+    ConvOptions, Packed, PackedConv, PackedOp, Panel, Phase, Places, TASK_MACS, TASKS_PER_THREAD,
+    check_operand, from_nhwc,
 };
 use crate::simd::{Kernel, Simd, dispatch};
 use crate::threads::{share_with, tasks_for};
@@ -18,9 +19,6 @@ const NAME: &str = "transposed convolution";
 const PIXELS: usize = 96;
 /// Bytes of input and output that are gone over at a time, where they do not.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Multiply–adds that are worth a task of their own, and tasks a thread that even out their times.
-const TASK_MACS: usize = 1 << 18;
-const TASKS_PER_THREAD: usize = 4;
 
 /// How a transposed convolution moves over its output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -79,6 +79,7 @@ pub enum Error {
 
 /// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// Names what was being computed when candle failed.
 pub(crate) trait Context<T> {
     fn context(self, context: &'static str) -> Result<T>;

@@ -16,7 +16,7 @@ mod winograd;
 mod winograd_switch;
 
 pub use conv::{ConvOptions, PackedConv};
-pub(crate) use conv::{Panel, Places};
+pub(crate) use conv::{Panel, Places, TASK_MACS, TASKS_PER_THREAD};
 pub(crate) use depthwise::MAX_KERNEL;
 pub use depthwise::PackedDepthwise;
 pub(crate) use geometry::{Filter, Geometry, Phase};

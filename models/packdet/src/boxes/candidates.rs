@@ -1,13 +1,13 @@
 //! What cells say, and what of it stays.
 
-use candle_core::{Result as CandleResult, bail};
+use candle_core::{Result as CandleResult, Tensor, bail};
 use zoo_core::FrameSize;
 
 use super::form::Decoder;
 use super::values::{Values, readable, with_values};
 use super::{Convention, Group, PostProcess, Threshold};
 use crate::error::Context as _;
-use crate::plane::{Cell, LEVELS};
+use crate::plane::{Cell, Grid, LEVELS};
 use crate::raw::RawMaps;
 use crate::{Error, Result};
 
@@ -66,15 +66,13 @@ impl Candidates {
             )));
         }
         for map in &raw.maps {
-            let map = (|| {
-                let centerness = map.centerness.as_ref().map(readable).transpose()?;
-                CandleResult::Ok((readable(&map.scores)?, readable(&map.boxes)?, centerness))
-            })();
-            maps.push(map.context("reading raw maps")?);
+            let read = |map: &Tensor| readable(map).context("reading raw maps");
+            let centerness = map.centerness.as_ref().map(read).transpose()?;
+            maps.push((read(&map.scores)?, read(&map.boxes)?, centerness));
         }
         let not_finite = |what| Error::NotFinite { what, image };
-        for (grid, (scores, _, centerness)) in maps.iter().enumerate() {
-            let cells = raw.places.grids.get(grid).map(|grid| grid.cells.as_slice()).unwrap_or_default();
+        let of_grids = || maps.iter().zip(&raw.places.grids).enumerate();
+        for (grid, ((scores, _, centerness), Grid { cells, .. })) in of_grids() {
             let centres = match centerness {
                 Some(logits) => {
                     with_values(logits, b, |values| Ok(values.all().to_vec())).context("centerness")?
@@ -94,8 +92,7 @@ impl Candidates {
         passed.iter_mut().for_each(|group| best(group, rule.group_best));
         let chosen: Vec<Passed> = passed.into_iter().flatten().collect();
         let mut found: Vec<Option<Candidate>> = vec![None; chosen.len()];
-        for (grid, (scores, boxes, centerness)) in maps.iter().enumerate() {
-            let cells = raw.places.grids.get(grid).map(|grid| grid.cells.as_slice()).unwrap_or_default();
+        for (grid, ((scores, boxes, centerness), Grid { cells, .. })) in of_grids() {
             let classes = (scores.dim(1).context("scores")? / rule.form.per_cell()).max(1);
             let decoded = with_values(boxes, b, |values| {
                 let own = chosen.iter().zip(&mut found).filter(|(passed, _)| passed.grid as usize == grid);

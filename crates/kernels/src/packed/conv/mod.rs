@@ -35,8 +35,8 @@ const CHUNK_BYTES: usize = 384 << 10;
 /// The same where the weights are too large to stay there too: fewer tasks read them.
 const LONG_CHUNK_BYTES: usize = 1 << 20;
 /// Multiply–adds that are worth a task of their own, and tasks a thread that even out their times.
-const TASK_MACS: usize = 1 << 18;
-const TASKS_PER_THREAD: usize = 4;
+pub(crate) const TASK_MACS: usize = 1 << 18;
+pub(crate) const TASKS_PER_THREAD: usize = 4;
 /// Whole tiles of six, eight and twelve pixels.
 const WHOLE_TILES: usize = 24;
 /// Inputs of fewer channels are copied with their border.
